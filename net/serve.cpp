@@ -1,0 +1,237 @@
+#include <weft/net/serve.hpp>
+
+#include <atomic>
+#include <cerrno>
+#include <stop_token>
+
+#include <weft/runtime/io.hpp>
+#include <weft/runtime/log.hpp>
+#include <weft/runtime/runtime.hpp>
+#include <weft/runtime/worker.hpp>
+
+namespace weft {
+namespace {
+
+// How often a server that ends looks whether the last connection has.
+constexpr duration ending_check = std::chrono::milliseconds(2);
+// After an error that is the process's (no descriptors, no memory), accepting waits: twice as long each time.
+constexpr duration backoff_min = std::chrono::milliseconds(5);
+constexpr duration backoff_max = std::chrono::milliseconds(500);
+
+bool is_of_one_connection(const std::error_code& error) {
+    switch (error.value()) {
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM: return false;
+        default: return error.category() == std::system_category();
+    }
+}
+
+const char* remedy(const std::error_code& error) {
+    if (error == std::errc::address_in_use) return "; stop the program that listens there, or choose another port";
+    if (error == std::errc::permission_denied) return "; a port below 1024 needs root or CAP_NET_BIND_SERVICE";
+    if (error == std::errc::address_not_available) return "; no interface of this machine has that address";
+    return "";
+}
+
+// A connection's place in its worker's list, on the stack of its fiber.
+struct live_connection {
+    fiber_block* fiber = nullptr;
+    live_connection* next = nullptr;
+    live_connection* previous = nullptr;
+};
+
+// What one worker knows of its connections. Only its own fibers touch the list; the counters are read by others.
+struct alignas(64) worker_connections {
+    live_connection first;                  // not a connection: the head of the ring
+    std::atomic<std::uint64_t> opened{0};   // accepted by this worker, wherever they live
+    std::atomic<std::uint64_t> closed{0};   // lived here, and have ended
+
+    worker_connections() { first.next = first.previous = &first; }
+
+    void add(live_connection& connection) {
+        connection.next = &first;
+        connection.previous = first.previous;
+        first.previous->next = &connection;
+        first.previous = &connection;
+    }
+    static void remove(live_connection& connection) {
+        connection.previous->next = connection.next;
+        connection.next->previous = connection.previous;
+    }
+};
+
+class server {
+  public:
+    server(const serve_options& options, detail::connection_handler handler)
+        : options_(options), handler_(handler), connections_(this_fiber::worker_count()) {}
+
+    result<void> open();
+    result<void> run();
+
+  private:
+    using acceptor = fiber<void>;
+
+    void accept_connections(tcp_listener listener);
+    void take(tcp_stream connection);
+    void handle(tcp_stream connection);
+    void drain(std::vector<acceptor>& acceptors);
+    bool all_closed() const;
+    void wait_until_all_closed(time_point until, bool heed_hurry);
+    void request_all(std::uint8_t bits);
+
+    const serve_options& options_;
+    const detail::connection_handler handler_;
+    std::vector<worker_connections> connections_;     // by worker
+    std::vector<std::vector<tcp_listener>> listeners_;  // by worker
+    std::stop_token stop_ = this_fiber::stop_token();
+    std::stop_token hurry_ = this_fiber::stop_now_token();
+};
+
+result<void> server::open() {
+    listeners_.resize(connections_.size());
+    std::vector<address> bound;
+    for (const std::string& text : options_.listen) {
+        const auto listen_on_all = [&]() -> result<void> {
+            address at = WEFT_TRY(address::parse(text));
+            for (auto& of_worker : listeners_) {
+                const bool first = &of_worker == &listeners_.front();
+                of_worker.push_back(WEFT_TRY(tcp_listener::open(at, {.backlog = options_.backlog,
+                                                                     .share_address = listeners_.size() > 1,
+                                                                     .join_shared = !first,
+                                                                     .v6_only = true})));
+                if (first) at = WEFT_TRY(of_worker.back().local_address());
+            }
+            bound.push_back(at);
+            return {};
+        };
+        if (auto listening = listen_on_all(); !listening) {
+            log::error("cannot listen on {}: {}{}", text, listening.error().message(), remedy(listening.error()));
+            return failure(errc::reported);
+        }
+    }
+    if (options_.on_listening)
+        for (const address& at : bound) options_.on_listening(at);
+    return {};
+}
+
+result<void> server::run() {
+    std::vector<acceptor> acceptors;
+    for (unsigned n = 0; n < listeners_.size(); ++n) {
+        for (tcp_listener& listener : listeners_[n]) {
+            acceptors.push_back(WEFT_TRY(
+                spawn([this, own = std::move(listener)]() mutable { accept_connections(std::move(own)); },
+                      {.name = "acceptor", .where = placement::fixed, .worker = n})));
+        }
+    }
+    const fiber_id self = this_fiber::id();
+    fiber_block& block = current_fiber();
+    {
+        const std::stop_callback when_stopped(stop_, [&] { scheduler::wake_if_live(block, self.generation); });
+        while (!stop_.stop_requested() && !this_fiber::cancelled()) park();
+    }
+    drain(acceptors);
+    return {};
+}
+
+void server::accept_connections(tcp_listener listener) {
+    duration backoff = backoff_min;
+    for (;;) {
+        auto accepted = listener.accept();
+        if (accepted) {
+            take(std::move(*accepted));
+            backoff = backoff_min;
+        } else if (accepted.error() == errc::cancelled) {
+            break;
+        } else if (!is_of_one_connection(accepted.error())) {
+            if (backoff == backoff_min) log::warn("accepting pauses: {}", accepted.error().message());
+            static_cast<void>(this_fiber::sleep_for(backoff));
+            backoff = std::min(backoff * 2, backoff_max);
+        }
+    }
+    // What had been accepted for this server when it was told to stop is served.
+    for (tcp_stream last = listener.take_last(); last.is_open(); last = listener.take_last()) take(std::move(last));
+}
+
+void server::take(tcp_stream connection) {
+    worker_counters::add(connections_[this_fiber::worker_index()].opened);
+    const auto spawned = spawn_detached([this, own = std::move(connection)]() mutable { handle(std::move(own)); },
+                                        {.name = options_.name, .where = placement::spread});
+    if (!spawned) {
+        worker_counters::add(connections_[this_fiber::worker_index()].closed);
+        log::warn("a connection was dropped: {}", spawned.error().message());
+    }
+}
+
+void server::handle(tcp_stream connection) {
+    worker_connections& here = connections_[this_fiber::worker_index()];
+    struct registered : live_connection {
+        explicit registered(worker_connections& at) : where(at) {
+            fiber = &current_fiber();
+            where.add(*this);
+        }
+        ~registered() {
+            worker_connections::remove(*this);
+            worker_counters::add(where.closed);
+        }
+        worker_connections& where;
+    } const listed(here);
+    const auto ended = handler_.call(handler_.handler, std::move(connection));
+    if (!ended) log::debug("{} {}: {}", options_.name, this_fiber::id().index, ended.error().message());
+}
+
+void server::drain(std::vector<acceptor>& acceptors) {
+    for (acceptor& each : acceptors) each.cancel();
+    for (acceptor& each : acceptors) each.join();
+    const time_point begin = worker::current()->owner().time().now();
+    wait_until_all_closed(begin + options_.drain_grace, true);
+    request_all(request_end_input);
+    wait_until_all_closed(begin + options_.drain_deadline, true);
+    if (all_closed()) return;
+    request_all(request_cancel);
+    wait_until_all_closed(no_deadline, false);
+}
+
+// Every connection counts as opened before its fiber exists, and the closed ones are summed first: when the sums are
+// equal, all had ended. Nothing is opened any more when this is asked.
+bool server::all_closed() const {
+    std::uint64_t closed = 0, opened = 0;
+    for (const auto& each : connections_) closed += each.closed.load(std::memory_order_acquire);
+    for (const auto& each : connections_) opened += each.opened.load(std::memory_order_acquire);
+    return opened == closed;
+}
+
+void server::wait_until_all_closed(time_point until, bool heed_hurry) {
+    const clock& time = worker::current()->owner().time();
+    while (!all_closed() && time.now() < until) {
+        if (heed_hurry && (hurry_.stop_requested() || this_fiber::cancelled())) return;
+        sleep_regardless(time.now() + ending_check);
+    }
+}
+
+// A worker's list belongs to its own fibers, so each worker gets one that walks it.
+void server::request_all(std::uint8_t bits) {
+    std::vector<fiber<void>> walkers;
+    for (unsigned n = 0; n < connections_.size(); ++n) {
+        auto walker = spawn(
+            [this, n, bits] {
+                live_connection& head = connections_[n].first;
+                for (live_connection* each = head.next; each != &head; each = each->next)
+                    request(*each->fiber, each->fiber->word.generation(), bits);
+            },
+            {.name = "drain", .where = placement::fixed, .worker = n});
+        if (walker) walkers.push_back(std::move(*walker));
+    }
+    for (auto& each : walkers) each.join();
+}
+
+}  // namespace
+
+result<void> detail::serve(const serve_options& options, connection_handler handler) {
+    server one(options, handler);
+    WEFT_TRY(one.open());
+    return one.run();
+}
+
+}  // namespace weft

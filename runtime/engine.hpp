@@ -1,0 +1,105 @@
+// The narrow door between fibers and the kernel: operations that park a fiber, and streams of accepted connections.
+//
+// io_uring stands behind it (ring.hpp); nothing outside of an engine knows which one it is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+
+#include <weft/runtime/clock.hpp>
+#include <weft/runtime/result.hpp>
+
+struct sockaddr;
+struct msghdr;
+
+namespace weft {
+
+struct fiber_block;
+
+/// One thing that the kernel does for a fiber. It lies on the stack of the fiber that waits for it, which leaves the
+/// function only when `done` is set (R4).
+struct operation {
+    enum class kind : std::uint8_t {
+        receive,        ///< recv(descriptor, data, length, flags)
+        send,           ///< send(descriptor, data, length, flags)
+        send_message,   ///< sendmsg(descriptor, message, flags)
+        connect,        ///< connect(descriptor, data as sockaddr, length)
+        poll,           ///< until one of the poll(2) events in `flags` is there; the result is the events
+    };
+
+    kind what{};
+    bool done = false;          ///< Set by the engine when the operation has left the kernel.
+    /// A send that the kernel takes whole at once reports nothing: `done` stays false, and the operation has left the
+    /// kernel when the next turn() begins to report. One that it cannot take whole fails at once with what it took, or
+    /// -EAGAIN, and never waits. Whoever starts one keeps its fiber parked over the next turn().
+    bool quiet = false;
+    int descriptor = -1;
+    int flags = 0;
+    std::int32_t result = 0;    ///< As the system call would give it, or the negative errno.
+    void* data = nullptr;
+    std::size_t length = 0;
+    fiber_block* waiting_fiber = nullptr;  ///< Woken when it is done.
+};
+
+/// Connections as they come from one listening socket. A long-lived object: it is disarmed before it ends.
+struct accept_stream {
+    int descriptor = -1;
+    std::deque<int> accepted;             ///< Descriptors that nobody has taken yet, the oldest first.
+    int error = 0;                        ///< The positive errno that ended the stream; armed is false then.
+    bool armed = false;                   ///< The kernel may still report.
+    fiber_block* waiting_fiber = nullptr; ///< Woken when something has come; nullptr when nobody waits.
+};
+
+/// What an engine has done so far; monotonic. Read by others while it runs: single words, written by one thread.
+struct engine_counters {
+    std::atomic<std::uint64_t> enters{0};          ///< System calls that submit, wait or look.
+    std::atomic<std::uint64_t> submitted{0};       ///< Operations handed to the kernel.
+    std::atomic<std::uint64_t> completed{0};       ///< Completions taken from it.
+    std::atomic<std::uint64_t> overflows{0};       ///< Times that the completion queue was found overflown.
+    std::atomic<std::uint64_t> wakes_received{0};  ///< Wake-ups by other threads.
+};
+
+/// One per worker. Every function but wake() is called by the worker's own thread.
+class engine {
+  public:
+    engine() = default;
+    engine(const engine&) = delete;
+    engine& operator=(const engine&) = delete;
+    virtual ~engine() = default;
+
+    /// Hands an operation to the kernel not later than in the next turn().
+    virtual void start(operation& operation) noexcept = 0;
+    /// Asks the kernel to give up. The operation is done later all the same, with -ECANCELED or with its own result.
+    virtual void cancel(operation& operation) noexcept = 0;
+
+    virtual void arm(accept_stream& stream) noexcept = 0;
+    /// The stream is disarmed when `armed` becomes false, a turn or so later; its fiber is woken then.
+    virtual void disarm(accept_stream& stream) noexcept = 0;
+    /// Takes the stream over: disarms it, and closes its connections and its descriptor when it has left the kernel.
+    virtual void abandon(std::unique_ptr<accept_stream> stream) noexcept = 0;
+
+    /// Closes a descriptor on which nothing is in flight, not later than in the next turn(). Nobody is told.
+    virtual void close(int descriptor) noexcept = 0;
+
+    /// Submits what was started, and reports what has completed. Waits for something to report until `until`, which is
+    /// in the past when it shall only look.
+    virtual void turn(time_point now, time_point until) noexcept = 0;
+
+    /// A turn() that only looks would find something. Cheap: no system call.
+    virtual bool ready() const noexcept = 0;
+
+    /// Any thread: makes a turn() that waits, or the next one that would, return.
+    virtual void wake() noexcept = 0;
+
+    virtual const engine_counters& counters() const noexcept = 0;
+    /// For the log: what was found, for example `io_uring (single issuer, deferred task work)`.
+    virtual std::string description() const = 0;
+};
+
+/// Makes an engine on the thread that will use it. The clock is the one whose times turn() is given.
+using engine_factory = result<std::unique_ptr<engine>> (*)();
+
+}  // namespace weft

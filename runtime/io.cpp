@@ -1,0 +1,207 @@
+#include <weft/runtime/io.hpp>
+
+#include <unistd.h>
+
+#include <cerrno>
+
+#include <weft/runtime/fiber.hpp>
+#include <weft/runtime/worker.hpp>
+
+namespace weft {
+namespace {
+
+// One wait of the running fiber: arms its deadline, and tells why the wait should be given up.
+class wait_scope {
+  public:
+    explicit wait_scope(const wait_options& options) noexcept
+        : fiber_(current_fiber()), home_(*worker::current()), options_(options) {
+        set_deadline(options.deadline);
+    }
+    wait_scope(const wait_scope&) = delete;
+    wait_scope& operator=(const wait_scope&) = delete;
+    ~wait_scope() {
+        // A mobile fiber may be on another worker by now, but then its deadline is too.
+        fiber_.deadline.due = no_deadline;
+    }
+
+    void set_deadline(time_point deadline) noexcept {
+        fiber_.timer_fired = false;
+        if (deadline != no_deadline) home_.wheel().arm(fiber_.deadline, deadline);
+        else home_.wheel().disarm(fiber_.deadline);
+    }
+
+    fiber_block& fiber() noexcept { return fiber_; }
+    worker& home() noexcept { return home_; }
+
+    enum class reason { none, timed_out, cancelled, input_ended };
+    reason to_give_up() const noexcept {
+        if (options_.heeds_cancel && cancel_requested()) return reason::cancelled;
+        if (options_.ends_with_input && fiber_.requests.pending(request_end_input)) return reason::input_ended;
+        if (fiber_.timer_fired) return reason::timed_out;
+        return reason::none;
+    }
+
+  private:
+    fiber_block& fiber_;
+    worker& home_;  // while an operation is in flight the fiber stays here
+    const wait_options& options_;
+};
+
+// Parks until the operation, which was started, has left the kernel; asks for that when there is a reason to give up.
+wait_scope::reason wait_until_done(wait_scope& scope, operation& started) noexcept {
+    auto reason = wait_scope::reason::none;
+    while (!started.done) {
+        if (reason == wait_scope::reason::none) {
+            reason = scope.to_give_up();
+            if (reason != wait_scope::reason::none) scope.home().io().cancel(started);
+        }
+        park();
+    }
+    --scope.fiber().operations_in_flight;
+    return reason;
+}
+
+void start(wait_scope& scope, operation& operation) noexcept {
+    operation.done = false;
+    operation.waiting_fiber = &scope.fiber();
+    ++scope.fiber().operations_in_flight;
+    scope.home().io().start(operation);
+}
+
+result<std::size_t> outcome(const operation& finished, wait_scope::reason reason) noexcept {
+    if (finished.result >= 0) return static_cast<std::size_t>(finished.result);
+    if (finished.result == -ECANCELED) {
+        switch (reason) {
+            case wait_scope::reason::timed_out: return failure(errc::timed_out);
+            case wait_scope::reason::cancelled: return failure(errc::cancelled);
+            case wait_scope::reason::input_ended: return std::size_t{0};
+            case wait_scope::reason::none: break;
+        }
+    }
+    return failure(system_error(-finished.result));
+}
+
+// A quiet send could not be taken whole, because the peer reads slowly: what is left goes the patient way.
+result<void> send_rest(wait_scope& scope, const operation& quiet) noexcept {
+    if (quiet.result < 0 && quiet.result != -EAGAIN) return failure(system_error(-quiet.result));
+    const std::size_t taken = quiet.result > 0 ? static_cast<std::size_t>(quiet.result) : 0;
+    operation rest = quiet;
+    rest.quiet = false;
+    rest.data = static_cast<std::byte*>(quiet.data) + taken;
+    rest.length = quiet.length - taken;
+    start(scope, rest);
+    const auto reason = wait_until_done(scope, rest);
+    const std::size_t sent = WEFT_TRY(outcome(rest, reason));
+    if (sent == rest.length) return {};
+    // It was given up half-way.
+    return failure(reason == wait_scope::reason::cancelled ? errc::cancelled : errc::timed_out);
+}
+
+}  // namespace
+
+result<std::size_t> perform(operation& operation, const wait_options& options) noexcept {
+    wait_scope scope(options);
+    start(scope, operation);
+    const auto reason = wait_until_done(scope, operation);
+    return outcome(operation, reason);
+}
+
+exchanged send_and_perform(operation& to_send, time_point send_deadline, operation& receive,
+                           const wait_options& options) noexcept {
+    wait_scope scope(options);
+    to_send.quiet = true;
+    start(scope, to_send);
+    start(scope, receive);
+    // The kernel tries the send while it takes the submission, before it looks at `receive`; so a report of a send that
+    // it could not take whole comes before that of `receive`, and when `receive` is done and the send has reported
+    // nothing, the send has succeeded.
+    auto reason = wait_scope::reason::none;
+    result<void> sent;
+    while (!receive.done || to_send.done) {
+        if (to_send.done) {
+            to_send.done = false;
+            scope.set_deadline(send_deadline);
+            sent = send_rest(scope, to_send);
+            scope.set_deadline(options.deadline);
+            if (!sent && !receive.done) scope.home().io().cancel(receive);
+            continue;
+        }
+        if (reason == wait_scope::reason::none && sent) {
+            reason = scope.to_give_up();
+            if (reason != wait_scope::reason::none) scope.home().io().cancel(receive);
+        }
+        park();
+    }
+    scope.fiber().operations_in_flight = static_cast<std::uint8_t>(scope.fiber().operations_in_flight - 2);
+    if (!sent) return {sent, failure(sent.error())};
+    return {{}, outcome(receive, reason)};
+}
+
+result<int> wait_for_events(int descriptor, int events, const wait_options& options) noexcept {
+    operation poll{.what = operation::kind::poll, .descriptor = descriptor, .flags = events};
+    auto seen = perform(poll, options);
+    if (!seen) return failure(seen.error());
+    return static_cast<int>(*seen);
+}
+
+result<void> wait_for_connection(accept_stream& stream, time_point deadline) noexcept {
+    const wait_options options{.deadline = deadline};
+    wait_scope scope(options);
+    stream.waiting_fiber = &scope.fiber();
+    auto reason = wait_scope::reason::none;
+    while (stream.accepted.empty() && stream.armed && reason == wait_scope::reason::none) {
+        reason = scope.to_give_up();
+        if (reason == wait_scope::reason::none) park();
+    }
+    stream.waiting_fiber = nullptr;
+    if (reason == wait_scope::reason::cancelled) return failure(errc::cancelled);
+    if (reason == wait_scope::reason::timed_out) return failure(errc::timed_out);
+    return {};
+}
+
+void arm(accept_stream& stream) noexcept { worker::current()->io().arm(stream); }
+
+void disarm_and_wait(accept_stream& stream) noexcept {
+    stream.waiting_fiber = &current_fiber();
+    if (stream.armed) worker::current()->io().disarm(stream);
+    while (stream.armed) park();
+    stream.waiting_fiber = nullptr;
+}
+
+void abandon(std::unique_ptr<accept_stream> stream) noexcept {
+    worker* here = worker::current();
+    WEFT_ASSERT(here != nullptr, "a listener that has accepted must be closed by a fiber of the same worker");
+    here->io().abandon(std::move(stream));
+}
+
+void close_descriptor(int descriptor) noexcept {
+    worker* here = worker::current();
+    if (here != nullptr) here->io().close(descriptor);
+    else ::close(descriptor);
+}
+
+void sleep_regardless(time_point when) noexcept {
+    const wait_options options{.deadline = when, .heeds_cancel = false};
+    wait_scope scope(options);
+    while (scope.to_give_up() == wait_scope::reason::none) park();
+}
+
+namespace this_fiber {
+
+result<void> sleep_until(time_point when) noexcept {
+    const wait_options options{.deadline = when};
+    wait_scope scope(options);
+    for (;;) {
+        switch (scope.to_give_up()) {
+            case wait_scope::reason::timed_out: return {};
+            case wait_scope::reason::cancelled: return failure(errc::cancelled);
+            default: park();
+        }
+    }
+}
+
+result<void> sleep_for(duration time) noexcept { return sleep_until(worker::current()->owner().time().now() + time); }
+
+}  // namespace this_fiber
+
+}  // namespace weft

@@ -1,0 +1,115 @@
+// A runtime: workers, their rings, and the fibers on them. Several may live in one process.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stop_token>
+#include <string_view>
+#include <vector>
+
+#include <weft/runtime/arena.hpp>
+#include <weft/runtime/clock.hpp>
+#include <weft/runtime/engine.hpp>
+#include <weft/runtime/fiber.hpp>
+#include <weft/runtime/result.hpp>
+#include <weft/runtime/ring.hpp>
+
+namespace weft {
+
+struct runtime_options {
+    unsigned workers = 0;                    ///< 0: one for each of `cpus`, or for each CPU that the process may use.
+    std::vector<int> cpus = {};              ///< Worker n is bound to cpus[n % size]. Empty: not bound.
+    std::uint32_t fibers_max = 1'000'000;    ///< Address space is reserved for so many, memory is not.
+    std::size_t stack_bytes = 64 * 1024;     ///< Of each fiber, usable, without the guard page.
+    guard_level guards = guard_level::per_stack;
+    bool allow_guard_install = true;         ///< Use MADV_GUARD_INSTALL where the kernel has it (Linux 6.13).
+    const clock* time = nullptr;             ///< nullptr: the system's. Must outlive the runtime.
+    engine_factory make_engine = make_default_ring;
+};
+
+/// Sums over all workers, each a little old.
+struct runtime_counters {
+    std::uint64_t fibers_born = 0;
+    std::uint64_t fibers_ended = 0;
+    std::uint64_t fibers_failed = 0;         ///< Ended with an exception and had no handle.
+    std::uint64_t fibers_born_away = 0;      ///< Spawned by one worker to live on another.
+    std::uint64_t deflections = 0;           ///< Mobile fibers passed on when they were woken.
+    std::uint64_t runs = 0;
+    std::uint64_t wakes_sent = 0;            ///< System calls by which workers woke each other.
+    std::uint64_t sleeps = 0;
+    std::uint64_t enters = 0;                ///< System calls of the engines.
+    std::uint64_t operations = 0;            ///< Handed to the kernel by the engines.
+};
+
+class runtime {
+  public:
+    /// Starts the workers. Errors, each with a message that says what to do: no io_uring, a CPU that is not there, no
+    /// address space.
+    [[nodiscard]] static result<std::unique_ptr<runtime>> create(const runtime_options& options = {});
+    runtime(const runtime&) = delete;
+    runtime& operator=(const runtime&) = delete;
+    /// Asks every fiber that is left to stop, waits until all have ended, and ends the workers. For threads that are
+    /// not workers.
+    ~runtime();
+
+    /// Any thread. Like weft::spawn and weft::spawn_detached.
+    template <class Function>
+    [[nodiscard]] auto spawn(Function&& function, const spawn_options& options = {}) {
+        return spawn_on(*scheduler_, std::forward<Function>(function), options);
+    }
+    template <class Function>
+    [[nodiscard]] result<void> post(Function&& function, const spawn_options& options = {}) {
+        if (detail::spawn(*scheduler_, std::forward<Function>(function), options, false) == nullptr)
+            return failure(make_error_code(errc::too_many_fibers));
+        return {};
+    }
+
+    unsigned workers() const noexcept;
+    runtime_counters counters() const noexcept;
+
+    /// Any thread, any number of times. The first request lets servers drain; the second lets them stop waiting.
+    void request_stop() noexcept;
+    std::stop_token stop_token() const noexcept;
+    std::stop_token stop_now_token() const noexcept;
+
+  private:
+    friend scheduler& detail::scheduler_of(runtime&) noexcept;
+    explicit runtime(std::unique_ptr<scheduler> scheduler) noexcept;
+    std::unique_ptr<scheduler> scheduler_;
+};
+
+namespace this_fiber {
+/// Of the runtime that the fiber runs in.
+std::stop_token stop_token() noexcept;
+std::stop_token stop_now_token() noexcept;
+runtime_counters counters() noexcept;
+unsigned worker_count() noexcept;
+unsigned worker_index() noexcept;
+}  // namespace this_fiber
+
+/// What a program's main function does: makes a runtime, runs `main` in a fiber of it, and ends the runtime when it has
+/// returned. SIGINT and SIGTERM call request_stop() meanwhile, and SIGPIPE is ignored. Returns the exit status: 0, or 1
+/// after one line on stderr when the runtime could not be made or `main` returned an error or let an exception out. An
+/// errc::cancelled that `main` returns is no failure: it was asked to stop.
+template <class Main>
+int run(const runtime_options& options, Main&& main);
+
+namespace detail {
+int run(const runtime_options& options, result<void> (*main)(void*), void* closure);
+}  // namespace detail
+
+template <class Main>
+int run(const runtime_options& options, Main&& main) {
+    const auto call = [](void* closure) -> result<void> {
+        if constexpr (std::is_void_v<std::invoke_result_t<Main&>>) {
+            (*static_cast<std::remove_reference_t<Main>*>(closure))();
+            return {};
+        } else {
+            return (*static_cast<std::remove_reference_t<Main>*>(closure))();
+        }
+    };
+    return detail::run(options, call, const_cast<void*>(static_cast<const void*>(std::addressof(main))));
+}
+
+}  // namespace weft

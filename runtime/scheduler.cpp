@@ -1,0 +1,183 @@
+#include <weft/runtime/scheduler.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+#include <weft/runtime/log.hpp>
+#include <weft/runtime/runtime.hpp>
+#include <weft/runtime/worker.hpp>
+
+namespace weft {
+namespace {
+
+// The workers' CPUs: those that were asked for, or one each as far as there are enough, or none in particular.
+std::vector<std::optional<int>> cpus_of_workers(const runtime_options& options, const topology& machine) {
+    const auto allowed = machine.cpus();
+    const unsigned count = options.workers != 0         ? options.workers
+                           : !options.cpus.empty()      ? static_cast<unsigned>(options.cpus.size())
+                                                        : static_cast<unsigned>(machine.usable_cpus());
+    std::vector<std::optional<int>> chosen(count);
+    if (!options.cpus.empty())
+        for (unsigned n = 0; n < count; ++n) chosen[n] = options.cpus[n % options.cpus.size()];
+    return chosen;
+}
+
+// The other workers, those on near CPUs first. Without CPUs of their own all are equally near.
+std::vector<unsigned> neighbours_of(unsigned index, const std::vector<std::optional<int>>& cpus, const topology& machine) {
+    std::vector<unsigned> others;
+    for (unsigned step = 1; step < cpus.size(); ++step) others.push_back((index + step) % static_cast<unsigned>(cpus.size()));
+    if (!cpus[index]) return others;
+    const std::vector<int> nearest_first = machine.neighbours(*cpus[index]);
+    const auto distance = [&](unsigned other) {
+        return std::find(nearest_first.begin(), nearest_first.end(), *cpus[other]) - nearest_first.begin();
+    };
+    std::stable_sort(others.begin(), others.end(), [&](unsigned a, unsigned b) { return distance(a) < distance(b); });
+    return others;
+}
+
+}  // namespace
+
+scheduler::scheduler(const clock& time) noexcept : clock_(time) {}
+
+result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& options) {
+    const topology machine = topology::read();
+    for (const int wanted : options.cpus)
+        if (std::none_of(machine.cpus().begin(), machine.cpus().end(), [&](const cpu& c) { return c.id == wanted; }))
+            return failure(make_error_code(errc::cpu_unavailable));
+
+    std::unique_ptr<scheduler> made(
+        new scheduler(options.time != nullptr ? *options.time : monotonic_clock()));
+    const auto cpus = cpus_of_workers(options, machine);
+    made->arena_ = WEFT_TRY(arena::create({.fibers_max = options.fibers_max,
+                                           .stack_bytes = options.stack_bytes,
+                                           .guards = options.guards,
+                                           .allow_guard_install = options.allow_guard_install,
+                                           .caches = static_cast<unsigned>(cpus.size())}));
+    made->mailboxes_ = std::vector<mailbox>(cpus.size() * cpus.size());
+    made->workers_.resize(cpus.size());
+    for (unsigned n = 0; n < cpus.size(); ++n) made->workers_[n] = std::make_unique<worker>(*made, n, cpus[n]);
+    for (unsigned n = 0; n < cpus.size(); ++n) {
+        auto started = made->workers_[n]->start(options.make_engine, neighbours_of(n, cpus, machine));
+        if (!started) return failure(started.error());
+    }
+    log::info("{} workers, {}", cpus.size(), made->workers_[0]->io().description());
+    return made;
+}
+
+scheduler::~scheduler() {
+    stop.request_stop();
+    stop_now.request_stop();
+    closing_.store(true, std::memory_order_release);
+    for (auto& each : workers_) each->wake_if_sleeping();
+    for (auto& each : workers_) each->join();
+}
+
+bool scheduler::all_ended() const noexcept {
+    // What has ended is summed up before what was born. Births come first, so when the two sums are equal there was a
+    // moment in between at which every fiber had ended; and only a live fiber, or a thread outside, makes new ones.
+    std::uint64_t ended = 0;
+    for (auto& each : workers_) ended += each->counters().ended.load(std::memory_order_acquire);
+    std::uint64_t born = born_outside_.load(std::memory_order_acquire);
+    for (auto& each : workers_) born += each->counters().born.load(std::memory_order_acquire);
+    return born == ended;
+}
+
+void scheduler::wake(fiber_block& fiber) noexcept {
+    if (fiber.word.notify()) fiber.home.load(std::memory_order_relaxed)->owner().enqueue(fiber);
+}
+
+void scheduler::wake_if_live(fiber_block& fiber, std::uint32_t generation) noexcept {
+    if (fiber.word.notify_if_live(generation) == fiber_word::wake_result::queue_it)
+        fiber.home.load(std::memory_order_relaxed)->owner().enqueue(fiber);
+}
+
+// The fiber is notified, and the caller has the right to queue it (R1): at its home, whoever calls.
+void scheduler::enqueue(fiber_block& fiber) noexcept {
+    worker* home = fiber.home.load(std::memory_order_relaxed);
+    worker* here = worker::current();
+    if (here == home) {
+        here->make_runnable(fiber);
+    } else if (here != nullptr && &here->owner() == this) {
+        here->send(fiber);
+    } else {
+        home->in().push(fiber);
+        home->wake_if_sleeping();
+    }
+}
+
+fiber_block* scheduler::allocate() noexcept {
+    worker* here = worker::current();
+    return here != nullptr && &here->owner() == this ? here->cache().allocate_block() : arena_->allocate_block();
+}
+
+void scheduler::release(fiber_block& fiber) noexcept {
+    // acq_rel: what the one side did with the block happens before the other side frees it.
+    if (fiber.references.load(std::memory_order_acquire) > 1 &&
+        fiber.references.fetch_sub(1, std::memory_order_acq_rel) > 1)
+        return;
+    if (fiber.entry != nullptr) fiber.entry(fiber);  // a result that nobody took
+    if (fiber.exception) {
+        report_uncollected(fiber);
+        fiber.exception = nullptr;
+    }
+    fiber.word.retire();
+    worker* here = worker::current();
+    if (here != nullptr && &here->owner() == this) here->cache().free_block(fiber);
+    else arena_->free_block(fiber);
+}
+
+void scheduler::report_uncollected(const fiber_block& fiber) noexcept {
+    failed_.fetch_add(1, std::memory_order_relaxed);
+    try {
+        std::rethrow_exception(fiber.exception);
+    } catch (const std::exception& error) {
+        log::error("fiber {} '{}' ended by an exception: {}", fiber.index, fiber.name_view(), error.what());
+    } catch (...) {
+        log::error("fiber {} '{}' ended by an exception that is no std::exception", fiber.index, fiber.name_view());
+    }
+}
+
+void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worker) noexcept {
+    worker* here = worker::current();
+    if (here != nullptr && &here->owner() != this) here = nullptr;
+    if (here != nullptr) worker_counters::add(here->counters().born);
+    else born_outside_.fetch_add(1, std::memory_order_relaxed);
+
+    worker* home;
+    if (where == placement::fixed) {
+        home = workers_[fixed_worker].get();
+    } else {
+        worker& first = here != nullptr ? *here
+                                        : *workers_[next_worker_.fetch_add(1, std::memory_order_relaxed) % worker_count()];
+        home = &choose(first, where);
+    }
+    if (here != nullptr && home != here) worker_counters::add(here->counters().born_away);
+    if (here == home) here->adopt();
+    fiber.home.store(home, std::memory_order_relaxed);
+    fiber.word.notify();
+    enqueue(fiber);
+}
+
+// A place for a new fiber: at home, or at one of a few neighbours that has clearly less to do.
+worker& scheduler::choose(worker& home, placement where) noexcept {
+    const bool overloaded = home.load().overloaded();
+    if (where == placement::near && !overloaded) return home;
+    constexpr std::size_t candidates_max = 4;
+    const auto on_this_worker = worker::current() == &home;
+    // Of those sent there in this turn the receiver does not know yet.
+    const auto live_at = [&](unsigned index) -> std::size_t {
+        if (!on_this_worker) return workers_[index]->load().live();
+        return index == home.index() ? home.live() : workers_[index]->load().live() + home.unsent_to(index);
+    };
+    const auto neighbours = home.neighbours();
+    worker* best = &home;
+    for (const unsigned index : neighbours.first(std::min(neighbours.size(), candidates_max))) {
+        worker& candidate = *workers_[index];
+        if (overloaded && candidate.load().level() + 10 < best->load().level()) best = &candidate;
+        else if (where == placement::spread && live_at(index) + live_at(index) / 8 + 2 < live_at(best->index()))
+            best = &candidate;
+    }
+    return *best;
+}
+
+}  // namespace weft

@@ -1,0 +1,409 @@
+#include <weft/runtime/worker.hpp>
+
+#include <cxxabi.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <future>
+
+#include <switchers/switch.hpp>
+#include <weft/runtime/log.hpp>
+
+namespace weft {
+namespace {
+
+thread_local worker* this_thread_worker = nullptr;
+
+// How many fibers run before the worker looks at its engine, its deadlines and its mailboxes again.
+constexpr int fibers_per_turn = 256;
+// A fiber is deflected at most so often between two runs.
+constexpr std::uint8_t hops_max = 2;
+// What a full mailbox left in the outbox is tried again after this long, should there be nothing else to do.
+constexpr duration outbox_retry{1'000'000};
+// While the runtime closes, idle workers look so often whether the last fiber has ended.
+constexpr duration closing_check{2'000'000};
+// Looks at the inputs before a worker that has had work from its neighbours sleeps: about 10 µs.
+constexpr unsigned spins_max = 300;
+constexpr duration spin_pays{30'000};
+constexpr unsigned spin_credit_max = 16;
+
+inline void pause_instruction() noexcept {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+inline void prefetch(const fiber_block* fiber) noexcept {
+    if (fiber != nullptr) __builtin_prefetch(fiber);
+}
+inline void prefetch_stack(const fiber_block* fiber) noexcept {
+    if (fiber != nullptr) __builtin_prefetch(fiber->stack_pointer);
+}
+
+switchers::switch_function switcher_of(const fiber_block& fiber) noexcept {
+    if (fiber.mobile) return fiber.keeps_fp_control_words ? weft_switch_cross_thread_fp : weft_switch_cross_thread;
+    return fiber.keeps_fp_control_words ? weft_switch_same_thread_fp : weft_switch_same_thread;
+}
+
+exception_globals* exception_globals_of_this_thread() noexcept {
+    // The ABI fixes what __cxa_eh_globals begins with.
+    return reinterpret_cast<exception_globals*>(abi::__cxa_get_globals());
+}
+
+}  // namespace
+
+worker* worker::current() noexcept {
+    asm volatile("");
+    return this_thread_worker;
+}
+
+worker::worker(scheduler& owner, unsigned index, std::optional<int> cpu)
+    : owner_(owner),
+      index_(index),
+      cpu_(cpu),
+      now_(owner.time().now()),
+      outboxes_(owner.worker_count()),
+      wheel_(now_),
+      cache_(owner.fibers()) {}
+
+worker::~worker() = default;
+
+result<void> worker::start(engine_factory make_engine, std::vector<unsigned> neighbours) {
+    neighbours_ = std::move(neighbours);
+    std::promise<result<void>> ready;
+    auto readiness = ready.get_future();
+    thread_ = std::thread([this, make_engine, &ready] {
+        const std::string name = "weft-" + std::to_string(index_);
+        pthread_setname_np(pthread_self(), name.c_str());
+        if (cpu_) {
+            cpu_set_t only;
+            CPU_ZERO(&only);
+            CPU_SET(*cpu_, &only);
+            if (const int error = pthread_setaffinity_np(pthread_self(), sizeof only, &only); error != 0) {
+                ready.set_value(failure(system_error(error)));
+                return;
+            }
+        }
+        auto made = make_engine();
+        if (!made) {
+            ready.set_value(failure(made.error()));
+            return;
+        }
+        engine_ = std::move(*made);
+        this_thread_worker = this;
+        ready.set_value({});
+        run();
+        // The engine belongs to this thread: it submits what is left (sockets to close) and ends here.
+        engine_->turn(now_, now_);
+        this_thread_worker = nullptr;
+    });
+    return readiness.get();
+}
+
+void worker::join() {
+    if (thread_.joinable()) thread_.join();
+}
+
+void worker::run() noexcept {
+    thread_exceptions_ = exception_globals_of_this_thread();
+    loop_context_ = sanitizer::current_context();
+    // More threads than CPUs: whoever spins takes the time of the one whom it waits for.
+    spins_ = static_cast<int>(owner_.worker_count()) <= topology::read().usable_cpus() && owner_.worker_count() > 1;
+    while (!(owner_.closing() && owner_.all_ended())) {
+        run_fibers();
+        receive();
+        now_ = owner_.time().now();
+        expire_deadlines();
+        if (outboxes_used_) send_outboxes();  // after all that may pass fibers on: who sleeps next sends nothing
+        load_.observe(static_cast<std::uint32_t>(queue_.size()), live_);
+        if (owner_.closing() && !cancelled_fibers_) [[unlikely]] cancel_fibers_at_home();
+        if (!queue_.empty()) engine_->turn(now_, now_);
+        else wait_for_work();
+    }
+}
+
+void worker::run_fibers() noexcept {
+    for (int budget = fibers_per_turn; budget > 0; --budget) {
+        fiber_block* next = queue_.pop();
+        if (next == nullptr) return;
+        // The block of the one after the next, then the stack of the next: each is a miss that need not be waited for.
+        prefetch(queue_.peek(1));
+        prefetch_stack(queue_.peek(0));
+        run_one(*next);
+    }
+}
+
+void worker::run_one(fiber_block& fiber) noexcept {
+    if (fiber.stack_slot == no_slot && !bind_stack(fiber)) [[unlikely]] {
+        queue_.push(fiber);  // no memory for a stack just now
+        return;
+    }
+    fiber.word.start_running();
+    fiber.hops = 0;
+    running_ = &fiber;
+    *thread_exceptions_ = fiber.exceptions;
+    worker_counters::add(counters_.runs);
+
+    const stack_bounds stack = sanitizer::active ? owner_.fibers().bounds(fiber.stack_slot) : stack_bounds{};
+    sanitizer::before_switch(loop_left_, fiber.sanitizer_context, stack.bottom, stack.bytes);
+    switcher_of(fiber)(&loop_stack_pointer_, fiber.stack_pointer);
+    sanitizer::after_switch(loop_left_);
+
+    fiber.exceptions = *thread_exceptions_;
+    *thread_exceptions_ = {};
+    running_ = nullptr;
+    settle(fiber);
+}
+
+bool worker::bind_stack(fiber_block& fiber) noexcept {
+    const std::uint32_t slot = cache_.allocate_stack();
+    if (slot == no_slot) return false;
+    fiber.stack_slot = slot;
+    if (sanitizer::active) {
+        const stack_bounds stack = owner_.fibers().bounds(slot);
+        sanitizer::forget_frames(stack.bottom, stack.bytes);
+        fiber.sanitizer_context = sanitizer::create_context();
+    }
+    fiber.stack_pointer = switchers::make_context(owner_.fibers().top(slot), fiber_main, &fiber);
+    return true;
+}
+
+// The fiber has left its stack: what it wanted, and what happened to it meanwhile, is in its state.
+void worker::settle(fiber_block& fiber) noexcept {
+    switch (fiber.word.load().state) {
+        case fiber_state::suspending:
+            // Once this has succeeded, the fiber belongs to whoever wakes it and may be running elsewhere (R1).
+            if (fiber.word.try_change(fiber_state::suspending, fiber_state::yielded)) return;
+            queue_.push(fiber);  // it was woken on its way out
+            return;
+        case fiber_state::notified: queue_.push(fiber); return;
+        case fiber_state::finished:
+        case fiber_state::failed: end(fiber); return;
+        default: WEFT_ASSERT(false, "a fiber left its stack in a state in which nobody would run it again");
+    }
+}
+
+void worker::end(fiber_block& fiber) noexcept {
+    sanitizer::destroy_context(fiber.sanitizer_context);
+    cache_.free_stack(fiber.stack_slot);
+    fiber.stack_slot = no_slot;
+    wheel_.remove(fiber.deadline);
+    --live_;
+    // Nobody can be waiting for a fiber that has no handle.
+    if (fiber.references.load(std::memory_order_relaxed) > 1) {
+        // acq_rel: pairs with the joiner's exchange; one of the two sees the other.
+        if (waiter* joiner = fiber.joiner.exchange(joiner_ended, std::memory_order_acq_rel)) joiner->wake();
+    }
+    owner_.release(fiber);
+    worker_counters::add(counters_.ended);
+}
+
+void worker::leave(fiber_block& fiber) noexcept {
+    sanitizer::left_context left;
+    sanitizer::before_switch(left, loop_context_, loop_stack_bottom_, loop_stack_bytes_);
+    switcher_of(fiber)(&fiber.stack_pointer, loop_stack_pointer_);
+    // `this` is the worker that the fiber left: a mobile one may be on another by now, which may never have run a fiber
+    // from its beginning and so not know its loop's stack.
+    if constexpr (sanitizer::active) {
+        worker& here = *current();
+        sanitizer::after_switch(left, &here.loop_stack_bottom_, &here.loop_stack_bytes_);
+    }
+}
+
+void worker::leave_for_good(fiber_block& fiber) noexcept {
+    sanitizer::left_context left;
+    sanitizer::before_switch(left, loop_context_, loop_stack_bottom_, loop_stack_bytes_, true);
+    switcher_of(fiber)(&fiber.stack_pointer, loop_stack_pointer_);
+    WEFT_ASSERT(false, "a fiber that has ended was run again");
+    std::abort();
+}
+
+void worker::arrived() noexcept {
+    sanitizer::left_context fresh;
+    sanitizer::after_switch(fresh, &loop_stack_bottom_, &loop_stack_bytes_);
+}
+
+void worker::make_runnable(fiber_block& fiber) noexcept {
+    if (fiber.mobile && load_.overloaded() && deflect(fiber)) return;
+    queue_.push(fiber);
+}
+
+// Passes a fiber on to the least loaded of a few neighbours, the nearest ones first. False: it stays.
+bool worker::deflect(fiber_block& fiber) noexcept {
+    if (fiber.operations_in_flight != 0 || fiber.hops >= hops_max) return false;
+    constexpr std::size_t candidates_max = 4;
+    worker* best = nullptr;
+    for (const unsigned index : std::span(neighbours_).first(std::min(neighbours_.size(), candidates_max))) {
+        worker& candidate = owner_.worker_at(index);
+        if (best == nullptr || candidate.load().level() < best->load().level()) best = &candidate;
+    }
+    if (best == nullptr || best->load().level() + 10 > load_.level()) return false;
+    // Its deadline is armed again by the new home, which finds the time in `due`.
+    const time_point due = fiber.deadline.due;
+    wheel_.remove(fiber.deadline);
+    fiber.deadline.due = due;
+    --live_;
+    ++fiber.hops;
+    fiber.moving = true;
+    fiber.home.store(best, std::memory_order_relaxed);
+    worker_counters::add(counters_.deflected_out);
+    send(fiber);
+    return true;
+}
+
+void worker::send(fiber_block& fiber) noexcept {
+    outboxes_[fiber.home.load(std::memory_order_relaxed)->index()].push(fiber);
+    outboxes_used_ = true;
+}
+
+void worker::send_outboxes() noexcept {
+    outboxes_used_ = false;
+    for (const unsigned to : neighbours_) {
+        outbox& out = outboxes_[to];
+        if (out.empty()) continue;
+        // One wake at most for all that leaves in this turn (R8).
+        if (out.flush_to(owner_.mailbox_between(index_, to)) && owner_.worker_at(to).wake_if_sleeping())
+            worker_counters::add(counters_.wakes_sent);
+        if (!out.empty()) outboxes_used_ = true;
+    }
+}
+
+void worker::receive() noexcept {
+    fiber_chunk chunk;
+    for (const unsigned from : neighbours_) {
+        mailbox& box = owner_.mailbox_between(from, index_);
+        while (!box.empty() && box.pop(chunk))
+            for (std::uint32_t n = 0; n < chunk.count; ++n) arrive(owner_.fibers().block(chunk.fibers[n]));
+    }
+    inbox_.take_all([this](fiber_block& fiber) { arrive(fiber); });
+}
+
+void worker::arrive(fiber_block& fiber) noexcept {
+    if (fiber.moving || fiber.stack_slot == no_slot) ++live_;  // it comes to live here; else it was only woken
+    if (fiber.moving) {
+        fiber.moving = false;
+        if (fiber.deadline.armed()) wheel_.arm(fiber.deadline, fiber.deadline.due);
+    }
+    make_runnable(fiber);
+}
+
+bool worker::inputs_empty() const noexcept {
+    if (!inbox_.empty()) return false;
+    for (const unsigned from : neighbours_)
+        if (!owner_.mailbox_between(from, index_).empty()) return false;
+    return true;
+}
+
+void worker::expire_deadlines() noexcept {
+    if (wheel_.next_expiry() > now_) return;
+    wheel_.expire(now_, [](timer& expired) {
+        auto& fiber = *reinterpret_cast<fiber_block*>(reinterpret_cast<std::byte*>(&expired) -
+                                                      offsetof(fiber_block, deadline));
+        fiber.timer_fired = true;
+        scheduler::wake(fiber);
+    });
+}
+
+// The sleep protocol (R9), with wake_if_sleeping as the other side:
+//
+//   the worker                              a sender
+//   1. sleeping_ = true                     1. publish: mailbox, inbox or the closing flag
+//   2. full fence                           2. full fence
+//   3. look at every input once more        3. look at sleeping_
+//   4. nothing there: sleep in the engine   4. it was set: clear it, and pay for a wake
+//
+// Either the worker sees in 3 what was published in 1, or the sender sees in 3 what the worker wrote in 1: the two
+// fences forbid that both look too early. The engine keeps a wake that comes before the sleep.
+void worker::wait_for_work() noexcept {
+    if (spin_for_work()) return;
+    sleeping_.store(true, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // orders 1 before 3; pairs with the fence in wake_if_sleeping
+    const bool closing = owner_.closing();
+    time_point until = now_;
+    if (inputs_empty() && closing == cancelled_fibers_) {
+        until = wheel_.next_expiry();
+        if (outboxes_used_) until = std::min(until, now_ + outbox_retry);
+        if (closing) until = std::min(until, now_ + closing_check);
+        worker_counters::add(counters_.sleeps);
+    }
+    engine_->turn(now_, until);
+    sleeping_.store(false, std::memory_order_relaxed);
+    // Work from a neighbour that soon after it went to sleep: the next may be worth a spin.
+    if (spins_ && spin_credit_ < spin_credit_max && !inputs_empty() && owner_.time().now() - now_ < spin_pays)
+        spin_credit_ += 2;
+}
+
+// Waking a sleeping worker costs its sender as much as two requests. So one that is being given work by its neighbours
+// looks a little longer before it sleeps; it gives that up when it looked in vain, and never does it without need.
+bool worker::spin_for_work() noexcept {
+    if (spin_credit_ == 0) return false;
+    engine_->turn(now_, now_);  // nothing that was started may wait for the end of the spin
+    for (unsigned n = 0; n < spins_max && queue_.empty() && !engine_->ready(); ++n) {
+        if (!inputs_empty()) {
+            spin_credit_ = spin_credit_max;
+            return true;
+        }
+        pause_instruction();
+    }
+    --spin_credit_;
+    return !queue_.empty();
+}
+
+bool worker::wake_if_sleeping() noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // orders 1 before 3; pairs with the fence in wait_for_work
+    if (!sleeping_.load(std::memory_order_relaxed)) return false;
+    // Of several senders one pays.
+    if (!sleeping_.exchange(false, std::memory_order_relaxed)) return false;
+    engine_->wake();
+    return true;
+}
+
+void worker::cancel_fibers_at_home() noexcept {
+    cancelled_fibers_ = true;
+    arena& fibers = owner_.fibers();
+    for (std::uint32_t index = 0; index < fibers.blocks_used(); ++index) {
+        fiber_block& fiber = fibers.block(index);
+        const fiber_word::value now = fiber.word.load();
+        if (is_live(now.state) && fiber.home.load(std::memory_order_relaxed) == this) request(fiber, now.generation, request_cancel);
+    }
+}
+
+void request(fiber_block& fiber, std::uint32_t generation, std::uint8_t bits) noexcept {
+    if (fiber.requests.add(generation, bits)) scheduler::wake_if_live(fiber, generation);
+}
+
+fiber_block& current_fiber() noexcept {
+    worker* here = worker::current();
+    WEFT_ASSERT(here != nullptr && here->running() != nullptr, "this call waits, so it must be made by a fiber");
+    return *here->running();
+}
+
+void park() noexcept {
+    fiber_block& fiber = current_fiber();
+    if (!fiber.word.try_change(fiber_state::running, fiber_state::suspending)) {
+        fiber.word.start_running();  // it was woken before it slept
+        return;
+    }
+    worker::current()->leave(fiber);
+}
+
+bool cancel_requested() noexcept {
+    return current_fiber().requests.pending(request_cancel) || worker::current()->owner().closing();
+}
+
+void yield() noexcept {
+    fiber_block& fiber = current_fiber();
+    fiber.word.notify();
+    worker::current()->leave(fiber);
+}
+
+void fiber_main(void* block) {
+    auto& fiber = *static_cast<fiber_block*>(block);
+    worker::current()->arrived();
+    fiber.entry(fiber);
+    fiber.word.end(fiber.exception ? fiber_state::failed : fiber_state::finished);
+    worker::current()->leave_for_good(fiber);
+}
+
+}  // namespace weft

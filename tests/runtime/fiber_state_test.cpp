@@ -1,0 +1,190 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <array>
+#include <atomic>
+#include <string_view>
+#include <latch>
+#include <thread>
+#include <vector>
+
+#include <weft/runtime/fiber_state.hpp>
+
+#include "support.hpp"
+
+using weft::fiber_state;
+using weft::fiber_word;
+using enum weft::fiber_state;
+using enum weft::fiber_word::wake_result;
+
+namespace {
+
+constexpr std::array<fiber_state, weft::fiber_states> every_state{initial,  running,  suspending, yielded,
+                                                                  notified, finished, failed};
+
+// The same order, down and across: what a fiber's life allows, written from the design and not from the code.
+constexpr std::array<std::string_view, weft::fiber_states> allowed{
+    //  to: I R S Y N Fi Fa      from
+    "x...x..",  // initial: queued for its first run, or given up by a spawn that could not build the closure
+    "..x.xxx",  // running
+    "...xx..",  // suspending
+    "....x..",  // yielded
+    ".x..xxx",  // notified
+    "x......",  // finished
+    "x......",  // failed
+};
+
+// Takes a new word to a state by allowed steps only.
+void lead_to(fiber_word& word, fiber_state wanted) {
+    if (wanted == initial) return;
+    CHECK_FALSE(word.notify());
+    if (wanted == notified) return;
+    word.start_running();
+    if (wanted == running) return;
+    if (wanted == finished || wanted == failed) return word.end(wanted);
+    REQUIRE(word.try_change(running, suspending));
+    if (wanted == suspending) return;
+    REQUIRE(word.try_change(suspending, yielded));
+}
+
+bool lives(fiber_state state) {
+    return state == running || state == suspending || state == yielded || state == notified;
+}
+
+}  // namespace
+
+TEST_CASE("fiber state: the transition table allows what the design says and nothing else") {
+    for (std::size_t from = 0; from < every_state.size(); ++from)
+        for (std::size_t to = 0; to < every_state.size(); ++to) {
+            CAPTURE(from);
+            CAPTURE(to);
+            CHECK(weft::may_change(every_state[from], every_state[to]) == (allowed[from][to] == 'x'));
+        }
+}
+
+TEST_CASE("fiber state: a change from another state than the present one is refused and changes nothing") {
+    for (const fiber_state present : every_state)
+        for (const fiber_state from : every_state)
+            for (const fiber_state to : every_state) {
+                if (!weft::may_change(from, to)) continue;
+                fiber_word word;
+                lead_to(word, present);
+                CHECK(word.try_change(from, to) == (present == from));
+                CHECK(word.load().state == (present == from ? to : present));
+            }
+}
+
+TEST_CASE("fiber state: a wake-up by handle moves what lives, and only a parked fiber must be queued") {
+    for (const fiber_state present : every_state) {
+        CAPTURE(static_cast<int>(present));
+        fiber_word word;
+        lead_to(word, present);
+        const auto outcome = word.notify_if_live(0);
+        CHECK(weft::is_live(present) == lives(present));
+        CHECK(outcome == (!lives(present) ? no_such_fiber : present == yielded ? queue_it : nothing_to_do));
+        CHECK(word.load().state == (lives(present) ? notified : present));
+    }
+}
+
+TEST_CASE("fiber state: a wake-up of a fiber known to be live queues it when it was parked") {
+    for (const fiber_state present : {running, suspending, yielded, notified}) {
+        fiber_word word;
+        lead_to(word, present);
+        CHECK(word.notify() == (present == yielded));
+        CHECK(word.load().state == notified);
+    }
+}
+
+TEST_CASE("fiber state: a fiber that was woken before it sleeps does not suspend") {
+    fiber_word word;
+    lead_to(word, running);
+    CHECK_FALSE(word.notify());
+    CHECK_FALSE(word.try_change(running, suspending));
+    word.start_running();
+    CHECK(word.load().state == running);
+}
+
+TEST_CASE("fiber state: each life in a slot has a generation of its own, and a stale wake finds no such fiber") {
+    fiber_word word;
+    for (std::uint32_t life = 0; life < 5; ++life) {
+        CHECK(word.generation() == life);
+        lead_to(word, yielded);
+        CHECK(word.load().generation == life);
+        CHECK(word.notify_if_live(life + 1) == no_such_fiber);
+        if (life > 0) CHECK(word.notify_if_live(life - 1) == no_such_fiber);
+        CHECK(word.load().state == yielded);
+        CHECK(word.notify_if_live(life) == queue_it);
+        word.start_running();
+        word.end(life % 2 == 0 ? finished : failed);
+        CHECK(word.notify_if_live(life) == no_such_fiber);
+        word.retire();
+        CHECK(word.load().state == initial);
+        CHECK(word.notify_if_live(life) == no_such_fiber);
+    }
+}
+
+#ifndef NDEBUG
+TEST_CASE("fiber state: a transition that the table forbids stops a debug build") {
+    using weft::testing::signal_of_death;
+    CHECK(signal_of_death([] {
+              fiber_word word;
+              lead_to(word, yielded);
+              word.end(finished);
+          }) == SIGABRT);
+    CHECK(signal_of_death([] {
+              fiber_word word;
+              lead_to(word, running);
+              word.retire();
+          }) == SIGABRT);
+    CHECK(signal_of_death([] {
+              fiber_word word;
+              lead_to(word, finished);
+              word.notify();
+          }) == SIGABRT);
+}
+#endif
+
+TEST_CASE("fiber state: of any number of wakers one queues a parked fiber, and no wake-up is lost") {
+    constexpr unsigned wakers = 4;
+    const unsigned wakes_each = weft::testing::scaled(2'000'000, 50'000);
+
+    fiber_word word;
+    lead_to(word, yielded);
+    std::atomic<unsigned> wanted{0};      // the condition that the fiber looks at
+    std::atomic<int> owners{0};           // who may run the fiber: never two
+    std::atomic<unsigned> owned_by_two{0};
+    unsigned seen = 0;                    // the fiber's own: a second owner would be a data race
+    unsigned parked = 1, queued = 0;      // likewise
+
+    // Whoever got the right plays the worker and the fiber until it is parked again.
+    const auto run_until_parked = [&] {
+        ++queued;
+        for (;;) {
+            if (owners.fetch_add(1) != 0) ++owned_by_two;
+            word.start_running();
+            do seen = wanted.load(std::memory_order_relaxed);
+            while (!word.try_change(running, suspending) && (word.start_running(), true));
+            ++parked;
+            owners.fetch_sub(1);
+            if (word.try_change(suspending, yielded)) return;
+            --parked;  // nobody else has the right to it: it was woken on its way out
+        }
+    };
+    std::latch start(wakers);
+    {
+        std::vector<std::jthread> threads;
+        for (unsigned n = 0; n < wakers; ++n)
+            threads.emplace_back([&, by_handle = n % 2 == 0] {
+                start.arrive_and_wait();
+                for (unsigned wake = 0; wake < wakes_each; ++wake) {
+                    wanted.fetch_add(1, std::memory_order_relaxed);
+                    if (by_handle ? word.notify_if_live(0) == queue_it : word.notify()) run_until_parked();
+                }
+            });
+    }
+    CHECK(owned_by_two == 0);
+    CHECK(word.load().state == yielded);
+    CHECK(seen == wakers * wakes_each);
+    CHECK(parked == queued + 1);
+    CHECK(queued > 0);
+}
