@@ -67,6 +67,7 @@ class tcp_stream {
         result<std::span<std::byte>> read;   ///< When the write failed, the same error.
     };
     /// write_all(to_write) and read_some(buffer) in one entry into the kernel: what a server does between two requests.
+    /// The two must not overlap: bytes may arrive while a slow peer still takes what is written.
     [[nodiscard]] exchange_result exchange(std::span<const std::byte> to_write, time_point write_deadline,
                                            std::span<std::byte> buffer, time_point read_deadline = no_deadline,
                                            draining drain = draining::ends_input);

@@ -27,8 +27,6 @@ class weft_category final : public std::error_category {
                 return "too many fibers";
             case errc::reported:
                 return "the log says why";
-            case errc::cpu_unavailable:
-                return "no such CPU, or this process may not use it";
         }
         return "unknown error " + std::to_string(code);
     }

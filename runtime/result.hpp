@@ -24,7 +24,6 @@ enum class errc {
     no_such_fiber,      ///< The handle is stale: that fiber has ended and its slot may have been reused.
     too_many_fibers,    ///< fibers_max fibers exist already.
     reported,           ///< The cause was logged where it was known, with what this code could not say.
-    cpu_unavailable,    ///< A CPU was asked for that does not exist or that this process may not use.
 };
 
 const std::error_category& error_category() noexcept;

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <string>
 
 #include <weft/runtime/io.hpp>
 #include <weft/runtime/log_level.hpp>
@@ -184,9 +183,9 @@ class stop_signals {
     int descriptor_;
 };
 
-int complain(const std::string& what) {
+int complain(const std::error_code& error) {
     flush_log();
-    std::fprintf(stderr, "weft: %s\n", what.c_str());
+    if (error != errc::reported) std::fprintf(stderr, "weft: %s\n", error.message().c_str());
     return 1;
 }
 
@@ -195,18 +194,19 @@ int complain(const std::string& what) {
 int run(const runtime_options& options, result<void> (*main)(void*), void* closure) {
     stop_signals signals;
     auto made = runtime::create(options);
-    if (!made) return complain(made.error().message());
+    if (!made) return complain(made.error());
     runtime& running = **made;
     int status = 0;
     try {
         auto watching = running.post([&] { signals.watch(running); }, {.name = "signals"});
         auto main_fiber = running.spawn([=] { return main(closure); }, {.name = "main"});
-        if (!watching || !main_fiber) return complain(make_error_code(errc::too_many_fibers).message());
+        if (!watching || !main_fiber) return complain(errc::too_many_fibers);
         const result<void> returned = main_fiber->join();
-        if (!returned && returned.error() == errc::reported) status = 1;
-        else if (!returned && returned.error() != errc::cancelled) status = complain(returned.error().message());
+        if (!returned && returned.error() != errc::cancelled) status = complain(returned.error());
     } catch (const std::exception& error) {
-        status = complain(error.what());
+        flush_log();
+        std::fprintf(stderr, "weft: %s\n", error.what());
+        status = 1;
     }
     made->reset();
     flush_log();

@@ -44,8 +44,8 @@ struct runtime_counters {
 
 class runtime {
   public:
-    /// Starts the workers. Errors, each with a message that says what to do: no io_uring, a CPU that is not there, no
-    /// address space.
+    /// Starts the workers. Errors, each with a message that says what to do: no io_uring, no address space;
+    /// errc::reported for a CPU that is not there.
     [[nodiscard]] static result<std::unique_ptr<runtime>> create(const runtime_options& options = {});
     runtime(const runtime&) = delete;
     runtime& operator=(const runtime&) = delete;

@@ -42,8 +42,10 @@ scheduler::scheduler(const clock& time) noexcept : clock_(time) {}
 result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& options) {
     const topology machine = topology::read();
     for (const int wanted : options.cpus)
-        if (std::none_of(machine.cpus().begin(), machine.cpus().end(), [&](const cpu& c) { return c.id == wanted; }))
-            return failure(make_error_code(errc::cpu_unavailable));
+        if (std::none_of(machine.cpus().begin(), machine.cpus().end(), [&](const cpu& c) { return c.id == wanted; })) {
+            log::error("no worker can run on CPU {}: there is none, or this process may not use it", wanted);
+            return failure(errc::reported);
+        }
 
     std::unique_ptr<scheduler> made(
         new scheduler(options.time != nullptr ? *options.time : monotonic_clock()));

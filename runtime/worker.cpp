@@ -34,6 +34,17 @@ inline void pause_instruction() noexcept {
 #endif
 }
 
+// ThreadSanitizer takes no notice of fences, and the compiler warns of that. Nothing here relies on one for the order of
+// plain memory: that order comes with each queue's own release and acquire.
+inline void full_fence() noexcept {
+#pragma GCC diagnostic push
+#if defined(WEFT_TSAN) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wtsan"
+#endif
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+#pragma GCC diagnostic pop
+}
+
 inline void prefetch(const fiber_block* fiber) noexcept {
     if (fiber != nullptr) __builtin_prefetch(fiber);
 }
@@ -318,7 +329,7 @@ void worker::expire_deadlines() noexcept {
 void worker::wait_for_work() noexcept {
     if (spin_for_work()) return;
     sleeping_.store(true, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // orders 1 before 3; pairs with the fence in wake_if_sleeping
+    full_fence();  // orders 1 before 3; pairs with the fence in wake_if_sleeping
     const bool closing = owner_.closing();
     time_point until = now_;
     if (inputs_empty() && closing == cancelled_fibers_) {
@@ -351,7 +362,7 @@ bool worker::spin_for_work() noexcept {
 }
 
 bool worker::wake_if_sleeping() noexcept {
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // orders 1 before 3; pairs with the fence in wait_for_work
+    full_fence();  // orders 1 before 3; pairs with the fence in wait_for_work
     if (!sleeping_.load(std::memory_order_relaxed)) return false;
     // Of several senders one pays.
     if (!sleeping_.exchange(false, std::memory_order_relaxed)) return false;

@@ -12,12 +12,16 @@ constexpr weft::duration write_stall_max = std::chrono::seconds(60);
 constexpr weft::duration farewell_max = std::chrono::seconds(5);
 
 weft::result<void> echo(weft::tcp_stream& peer) {
-    std::array<std::byte, 16 * 1024> buffer;
-    std::span<std::byte> received = WEFT_TRY(peer.read_some(buffer));
+    // One buffer is sent from while the other is received into.
+    std::array<std::byte, 16 * 1024> first, second;
+    std::span<std::byte> free = second, received = WEFT_TRY(peer.read_some(first));
+    bool first_is_free = false;
     while (!received.empty()) {
-        auto [written, read] = peer.exchange(received, weft::this_fiber::now() + write_stall_max, buffer);
+        auto [written, read] = peer.exchange(received, weft::this_fiber::now() + write_stall_max, free);
         WEFT_TRY(std::move(written));
         received = WEFT_TRY(std::move(read));
+        first_is_free = !first_is_free;
+        free = first_is_free ? first : second;
     }
     return peer.finish(weft::this_fiber::now() + farewell_max);
 }

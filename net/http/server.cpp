@@ -168,7 +168,7 @@ void connection::handle() {
     body_read_ = head.framing == body_framing::none;
     continue_owed_ = head.expect_continue;
     head_only_ = head.verb == method::head;
-    if (!head.keep_alive || server_.stop.stop_requested()) last_ = true;
+    if (!head.keep_alive) last_ = true;
 
     request request(head, *this);
     response response(*this);
@@ -229,6 +229,7 @@ result<void> connection::refuse(int status) {
 
 result<void> connection::respond(const response_head& head, std::string_view body) {
     if (!body_read_ && !body_can_be_skipped()) last_ = unread_ = true;
+    if (server_.stop.stop_requested()) last_ = unread_ = true;
 
     const bool has_body = head.status >= 200 && head.status != 204 && head.status != 304;
     const std::string_view phrase = reason_phrase(head.status);

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import time
-import unittest
 
 import daemon
 from http_client import Connection, get, post, post_chunked
@@ -144,7 +143,7 @@ class Bodies(HttpTest):
     def test_chunked_with_extensions_and_trailers(self):
         """Chunk extensions and trailer fields are understood and are not part of the body"""
         answer = self.ask(get('/echo', 'Transfer-Encoding: chunked', method='POST') +
-                          b'3;name=value\r\nabc\r\n2 ; quoted="x;y"\r\nde\r\n0\r\nX-Trailer: 1\r\n\r\n')
+                          b'3;name=value\r\nabc\r\n2;quoted="x;y"\r\nde\r\n0\r\nX-Trailer: 1\r\n\r\n')
         self.assertEqual((answer.status, answer.body), (200, b'abcde'))
 
     def test_byte_by_byte(self):

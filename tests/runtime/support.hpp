@@ -19,6 +19,7 @@
 #include <thread>
 #include <utility>
 
+#include <weft/runtime/log_level.hpp>
 #include <weft/runtime/runtime.hpp>
 #include <weft/runtime/sanitizer.hpp>
 
