@@ -63,8 +63,6 @@ class byte_buffer {
 
     /// Drops what is in it, and gives the memory back.
     void release() noexcept;
-    /// More than a block's worth: it is on the heap.
-    bool on_heap() const noexcept { return on_heap_; }
 
   private:
     buffer_pool& pool_;

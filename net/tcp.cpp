@@ -17,6 +17,9 @@
 namespace weft {
 namespace {
 
+// A read of at least so much is for bulk: the kernel writes to the caller's memory, not to the engine's small buffers.
+constexpr std::size_t direct_bytes_min = 16 * 1024;
+
 result<void> set_option(int descriptor, int level, int name, const void* value, std::size_t bytes) {
     if (setsockopt(descriptor, level, name, value, static_cast<socklen_t>(bytes)) == 0) return {};
     return failure(system_error(errno));
@@ -66,8 +69,14 @@ result<tcp_stream> tcp_stream::connect(const address& to, time_point deadline) {
 }
 
 result<std::span<std::byte>> tcp_stream::read_some(std::span<std::byte> buffer, time_point deadline, draining drain) {
-    operation receive = receive_into(descriptor_, buffer);
-    return buffer.first(WEFT_TRY(perform(receive, for_input(deadline, drain))));
+    const wait_options options = for_input(deadline, drain);
+    if (input_ == nullptr) {
+        operation receive = receive_into(descriptor_, buffer);
+        return buffer.first(WEFT_TRY(perform(receive, options)));
+    }
+    if (buffer.size() >= direct_bytes_min) return receive_directly(*input_, buffer, options);
+    const auto get = [buffer] { return buffer; };
+    return receive_from(*input_, get, options);
 }
 
 result<void> tcp_stream::read_exactly(std::span<std::byte> buffer, time_point deadline) {
@@ -77,11 +86,6 @@ result<void> tcp_stream::read_exactly(std::span<std::byte> buffer, time_point de
         buffer = buffer.subspan(received.size());
     }
     return {};
-}
-
-result<bool> tcp_stream::wait_readable(time_point deadline, draining drain) {
-    operation poll{.what = operation::kind::poll, .descriptor = descriptor_, .flags = POLLIN | POLLRDHUP};
-    return WEFT_TRY(perform(poll, for_input(deadline, drain))) != 0;
 }
 
 result<void> tcp_stream::write_all(std::span<const std::byte> bytes, time_point deadline) {
@@ -121,10 +125,26 @@ result<void> tcp_stream::writev(std::span<const std::span<const std::byte>> piec
 tcp_stream::exchange_result tcp_stream::exchange(std::span<const std::byte> to_write, time_point write_deadline,
                                                  std::span<std::byte> buffer, time_point read_deadline, draining drain) {
     if (to_write.empty()) return {{}, read_some(buffer, read_deadline, drain)};
+    if (input_ != nullptr) {
+        const auto get = [buffer] { return buffer; };
+        return exchange_into_source(to_write, write_deadline, get, read_deadline, drain);
+    }
     operation send = send_from(descriptor_, to_write);
     operation receive = receive_into(descriptor_, buffer);
     exchanged done = send_and_perform(send, write_deadline, receive, for_input(read_deadline, drain));
     return {std::move(done.sent), done.received.map([&](std::size_t bytes) { return buffer.first(bytes); })};
+}
+
+tcp_stream::exchange_result tcp_stream::exchange_into_source(std::span<const std::byte> to_write,
+                                                             time_point write_deadline, buffer_source buffer,
+                                                             time_point read_deadline, draining drain) {
+    if (input_ == nullptr) input_ = open_stream(descriptor_);
+    if (input_ == nullptr) return exchange(to_write, write_deadline, buffer(), read_deadline, drain);
+    const wait_options options = for_input(read_deadline, drain);
+    if (to_write.empty()) return {{}, receive_from(*input_, buffer, options)};
+    operation send = send_from(descriptor_, to_write);
+    exchanged_bytes done = send_and_receive_from(send, write_deadline, *input_, buffer, options);
+    return {std::move(done.sent), std::move(done.received)};
 }
 
 result<void> tcp_stream::shutdown(shutdown_side side) {
@@ -142,6 +162,7 @@ result<void> tcp_stream::finish(time_point deadline) {
 }
 
 void tcp_stream::close() noexcept {
+    if (input_ != nullptr) end_stream(*std::exchange(input_, nullptr));
     if (descriptor_ >= 0) close_descriptor(std::exchange(descriptor_, -1));
 }
 

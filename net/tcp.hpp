@@ -13,12 +13,14 @@
 #include <utility>
 
 #include <weft/net/address.hpp>
+#include <weft/runtime/buffer_source.hpp>
 #include <weft/runtime/clock.hpp>
 #include <weft/runtime/result.hpp>
 
 namespace weft {
 
 struct accept_stream;
+struct receive_stream;
 
 /// What a read that would have to wait does while its server drains (net/serve.hpp).
 enum class draining : std::uint8_t {
@@ -34,9 +36,11 @@ class tcp_stream {
     tcp_stream() = default;
     /// Takes over a connected, blocking-mode stream socket.
     explicit tcp_stream(int descriptor) noexcept : descriptor_(descriptor) {}
-    tcp_stream(tcp_stream&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+    tcp_stream(tcp_stream&& other) noexcept
+        : descriptor_(std::exchange(other.descriptor_, -1)), input_(std::exchange(other.input_, nullptr)) {}
     tcp_stream& operator=(tcp_stream&& other) noexcept {
         std::swap(descriptor_, other.descriptor_);
+        std::swap(input_, other.input_);
         return *this;
     }
     ~tcp_stream() { close(); }
@@ -50,9 +54,6 @@ class tcp_stream {
                                                          draining drain = draining::ends_input);
     /// Fills `buffer`. errc::end_of_stream when the peer finishes sending before that.
     [[nodiscard]] result<void> read_exactly(std::span<std::byte> buffer, time_point deadline = no_deadline);
-    /// Parks, without holding a buffer, until a read would not have to wait. False: it was ended by draining.
-    [[nodiscard]] result<bool> wait_readable(time_point deadline = no_deadline, draining drain = draining::ends_input);
-
     /// Parks until the kernel has taken all of it. After an error it is unknown how much it has taken.
     [[nodiscard]] result<void> write_all(std::span<const std::byte> bytes, time_point deadline = no_deadline);
     [[nodiscard]] result<void> write_all(std::string_view text, time_point deadline = no_deadline) {
@@ -71,6 +72,15 @@ class tcp_stream {
     [[nodiscard]] exchange_result exchange(std::span<const std::byte> to_write, time_point write_deadline,
                                            std::span<std::byte> buffer, time_point read_deadline = no_deadline,
                                            draining drain = draining::ends_input);
+
+    /// The same for a reader that holds no memory while it waits: `buffer()` is asked for a span once something has come.
+    /// From its first call on the stream belongs to the worker of the fiber that called.
+    template <class Buffer>
+    [[nodiscard]] exchange_result exchange_into(std::span<const std::byte> to_write, time_point write_deadline,
+                                                Buffer&& buffer, time_point read_deadline = no_deadline,
+                                                draining drain = draining::ends_input) {
+        return exchange_into_source(to_write, write_deadline, buffer, read_deadline, drain);
+    }
 
     /// shutdown(2): the peer sees the end of the stream when the sending side is shut. Does not park.
     [[nodiscard]] result<void> shutdown(shutdown_side side);
@@ -97,11 +107,13 @@ class tcp_stream {
     [[nodiscard]] result<void> set_reset_on_close(bool on);
 
     int native_handle() const noexcept { return descriptor_; }
-    /// Gives the descriptor away.
-    int release() noexcept { return std::exchange(descriptor_, -1); }
 
   private:
+    exchange_result exchange_into_source(std::span<const std::byte> to_write, time_point write_deadline,
+                                         buffer_source buffer, time_point read_deadline, draining drain);
+
     int descriptor_ = -1;
+    receive_stream* input_ = nullptr;  // from the first exchange_into() on: what is read comes through it
 };
 
 struct listen_options {

@@ -3,11 +3,14 @@
 // io_uring stands behind it (ring.hpp); nothing outside of an engine knows which one it is.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include <weft/runtime/clock.hpp>
 #include <weft/runtime/result.hpp>
@@ -33,9 +36,10 @@ struct operation {
     kind what{};
     bool done = false;          ///< Set by the engine when the operation has left the kernel.
     /// A send that the kernel takes whole at once reports nothing: `done` stays false, and the operation has left the
-    /// kernel when the next turn() begins to report. One that it cannot take whole fails at once with what it took, or
-    /// -EAGAIN, and never waits. Whoever starts one keeps its fiber parked over the next turn().
+    /// kernel when has_taken() says so. One that it cannot take whole fails at once with what it took, or -EAGAIN, and
+    /// never waits: `done` is set before has_taken() becomes true.
     bool quiet = false;
+    std::uint32_t ticket = 0;   ///< The engine's, for has_taken().
     int descriptor = -1;
     int flags = 0;
     std::int32_t result = 0;    ///< As the system call would give it, or the negative errno.
@@ -53,12 +57,34 @@ struct accept_stream {
     fiber_block* waiting_fiber = nullptr; ///< Woken when something has come; nullptr when nobody waits.
 };
 
+/// Bytes as they come from one connected socket, into a small pool of buffers that belongs to the engine. Nobody holds a
+/// buffer while nothing comes. Made and ended by the engine; used on its thread only.
+struct receive_stream {
+    static constexpr std::uint16_t no_piece = UINT16_MAX;
+
+    int descriptor = -1;
+    int error = 0;                         ///< The positive errno that ended it; armed is false then.
+    bool ended = false;                    ///< The peer has finished sending; armed is false then.
+    bool armed = false;                    ///< The kernel may still report.
+    bool closing = false;                  ///< Ends when it is no longer armed.
+    std::uint16_t first_piece = no_piece;  ///< Pool buffers that came for the fiber that waits, and were not taken yet.
+    std::uint16_t last_piece = no_piece;
+    fiber_block* waiting_fiber = nullptr;  ///< Woken when something has come; nullptr when nobody waits.
+    std::vector<std::byte> kept;           ///< What came while nobody waited, so that the pool's buffers could go back.
+    std::size_t kept_taken = 0;            ///< Bytes of `kept` that were taken already.
+    receive_stream* next_closing = nullptr;
+    receive_stream* previous_closing = nullptr;
+
+    bool has_input() const noexcept { return first_piece != no_piece || kept_taken < kept.size(); }
+};
+
 /// What an engine has done so far; monotonic. Read by others while it runs: single words, written by one thread.
 struct engine_counters {
     std::atomic<std::uint64_t> enters{0};          ///< System calls that submit, wait or look.
     std::atomic<std::uint64_t> submitted{0};       ///< Operations handed to the kernel.
     std::atomic<std::uint64_t> completed{0};       ///< Completions taken from it.
     std::atomic<std::uint64_t> overflows{0};       ///< Times that the completion queue was found overflown.
+    std::atomic<std::uint64_t> buffers_ran_out{0}; ///< Times that a stream had to be armed again, because the pool was empty.
     std::atomic<std::uint64_t> wakes_received{0};  ///< Wake-ups by other threads.
 };
 
@@ -80,6 +106,19 @@ class engine {
     virtual void disarm(accept_stream& stream) noexcept = 0;
     /// Takes the stream over: disarms it, and closes its connections and its descriptor when it has left the kernel.
     virtual void abandon(std::unique_ptr<accept_stream> stream) noexcept = 0;
+
+    /// Of a quiet operation: it has left the kernel.
+    virtual bool has_taken(const operation& quiet) const noexcept = 0;
+
+    /// A stream for a connected socket, not armed; nullptr when the kernel has no such thing, or there is no memory.
+    virtual receive_stream* open_stream(int descriptor) noexcept = 0;
+    virtual void arm(receive_stream& stream) noexcept = 0;
+    /// As for accept_stream.
+    virtual void disarm(receive_stream& stream) noexcept = 0;
+    /// Moves what has come into `buffer`, and says how many bytes that were.
+    virtual std::size_t take(receive_stream& stream, std::span<std::byte> buffer) noexcept = 0;
+    /// Drops what has come, disarms, and ends the stream. The descriptor may be closed next.
+    virtual void end(receive_stream& stream) noexcept = 0;
 
     /// Closes a descriptor on which nothing is in flight, not later than in the next turn(). Nobody is told.
     virtual void close(int descriptor) noexcept = 0;

@@ -1,5 +1,6 @@
 #include <weft/runtime/io.hpp>
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,7 +16,7 @@ class wait_scope {
   public:
     explicit wait_scope(const wait_options& options) noexcept
         : fiber_(current_fiber()), home_(*worker::current()), options_(options) {
-        set_deadline(options.deadline);
+        end_send();
     }
     wait_scope(const wait_scope&) = delete;
     wait_scope& operator=(const wait_scope&) = delete;
@@ -24,10 +25,14 @@ class wait_scope {
         fiber_.deadline.due = no_deadline;
     }
 
-    void set_deadline(time_point deadline) noexcept {
-        fiber_.timer_fired = false;
-        if (deadline != no_deadline) home_.wheel().arm(fiber_.deadline, deadline);
-        else home_.wheel().disarm(fiber_.deadline);
+    /// What follows does not wait for input, and has a deadline of its own.
+    void begin_send(time_point deadline) noexcept {
+        ends_with_input_ = false;
+        set_deadline(deadline);
+    }
+    void end_send() noexcept {
+        ends_with_input_ = options_.ends_with_input;
+        set_deadline(options_.deadline);
     }
 
     fiber_block& fiber() noexcept { return fiber_; }
@@ -36,15 +41,22 @@ class wait_scope {
     enum class reason { none, timed_out, cancelled, input_ended };
     reason to_give_up() const noexcept {
         if (options_.heeds_cancel && cancel_requested()) return reason::cancelled;
-        if (options_.ends_with_input && fiber_.requests.pending(request_end_input)) return reason::input_ended;
+        if (ends_with_input_ && fiber_.requests.pending(request_end_input)) return reason::input_ended;
         if (fiber_.timer_fired) return reason::timed_out;
         return reason::none;
     }
 
   private:
+    void set_deadline(time_point deadline) noexcept {
+        fiber_.timer_fired = false;
+        if (deadline != no_deadline) home_.wheel().arm(fiber_.deadline, deadline);
+        else home_.wheel().disarm(fiber_.deadline);
+    }
+
     fiber_block& fiber_;
     worker& home_;  // while an operation is in flight the fiber stays here
     const wait_options& options_;
+    bool ends_with_input_;
 };
 
 // Parks until the operation, which was started, has left the kernel; asks for that when there is a reason to give up.
@@ -87,6 +99,7 @@ result<void> send_rest(wait_scope& scope, const operation& quiet) noexcept {
     const std::size_t taken = quiet.result > 0 ? static_cast<std::size_t>(quiet.result) : 0;
     operation rest = quiet;
     rest.quiet = false;
+    rest.flags |= MSG_WAITALL;  // the kernel goes on after a short send
     rest.data = static_cast<std::byte*>(quiet.data) + taken;
     rest.length = quiet.length - taken;
     start(scope, rest);
@@ -120,9 +133,9 @@ exchanged send_and_perform(operation& to_send, time_point send_deadline, operati
     while (!receive.done || to_send.done) {
         if (to_send.done) {
             to_send.done = false;
-            scope.set_deadline(send_deadline);
+            scope.begin_send(send_deadline);
             sent = send_rest(scope, to_send);
-            scope.set_deadline(options.deadline);
+            scope.end_send();
             if (!sent && !receive.done) scope.home().io().cancel(receive);
             continue;
         }
@@ -135,6 +148,124 @@ exchanged send_and_perform(operation& to_send, time_point send_deadline, operati
     scope.fiber().operations_in_flight = static_cast<std::uint8_t>(scope.fiber().operations_in_flight - 2);
     if (!sent) return {sent, failure(sent.error())};
     return {{}, outcome(receive, reason)};
+}
+
+receive_stream* open_stream(int descriptor) noexcept {
+    return current_fiber().mobile ? nullptr : worker::current()->io().open_stream(descriptor);
+}
+
+void end_stream(receive_stream& stream) noexcept {
+    worker* here = worker::current();
+    WEFT_ASSERT(here != nullptr, "a connection that was received from must be closed by a fiber of the same worker");
+    here->io().end(stream);
+}
+
+namespace {
+
+// Waits until the stream has input or will have none. While it waits it is the stream's fiber.
+class stream_wait {
+  public:
+    stream_wait(wait_scope& scope, receive_stream& stream) noexcept : scope_(scope), stream_(stream) {
+        stream_.waiting_fiber = &scope.fiber();
+    }
+    stream_wait(const stream_wait&) = delete;
+    stream_wait& operator=(const stream_wait&) = delete;
+    ~stream_wait() { stream_.waiting_fiber = nullptr; }
+
+    bool over() noexcept { return stream_.has_input() || stream_.ended || stream_.error != 0 || reason_ != reason::none; }
+
+    /// Parks once, unless there is a reason to give up. Giving up costs nothing: the stream stays armed.
+    void step() noexcept {
+        reason_ = scope_.to_give_up();
+        if (reason_ != reason::none) return;
+        if (!stream_.armed) scope_.home().io().arm(stream_);
+        park();
+    }
+
+    result<std::span<std::byte>> outcome(buffer_source buffer) noexcept {
+        if (stream_.has_input()) {
+            const std::span<std::byte> space = buffer();
+            return space.first(scope_.home().io().take(stream_, space));
+        }
+        if (stream_.error != 0) return failure(system_error(stream_.error));
+        if (reason_ == reason::timed_out) return failure(errc::timed_out);
+        if (reason_ == reason::cancelled) return failure(errc::cancelled);
+        return std::span<std::byte>{};
+    }
+
+  private:
+    using reason = wait_scope::reason;
+    wait_scope& scope_;
+    receive_stream& stream_;
+    reason reason_ = reason::none;
+};
+
+}  // namespace
+
+result<std::span<std::byte>> receive_from(receive_stream& stream, buffer_source buffer, const wait_options& options) noexcept {
+    wait_scope scope(options);
+    stream_wait wait(scope, stream);
+    while (!wait.over()) wait.step();
+    return wait.outcome(buffer);
+}
+
+result<std::span<std::byte>> receive_directly(receive_stream& stream, std::span<std::byte> buffer,
+                                              const wait_options& options) noexcept {
+    if (stream.armed && !stream.has_input()) {
+        // What arrives until the stream is disarmed comes through it.
+        stream.waiting_fiber = &current_fiber();
+        worker::current()->io().disarm(stream);
+        while (stream.armed) park();
+        stream.waiting_fiber = nullptr;
+    }
+    if (stream.armed || stream.has_input() || stream.ended || stream.error != 0) {
+        const auto get = [buffer] { return buffer; };
+        return receive_from(stream, get, options);
+    }
+    operation receive{.what = operation::kind::receive,
+                      .descriptor = stream.descriptor,
+                      .data = buffer.data(),
+                      .length = buffer.size()};
+    return buffer.first(WEFT_TRY(perform(receive, options)));
+}
+
+exchanged_bytes send_and_receive_from(operation& to_send, time_point send_deadline, receive_stream& stream,
+                                      buffer_source buffer, const wait_options& options) noexcept {
+    {
+        wait_scope scope(options);
+        stream_wait wait(scope, stream);
+        if (!wait.over() && scope.to_give_up() == wait_scope::reason::none) {
+            to_send.quiet = true;
+            start(scope, to_send);
+            result<void> sent;
+            // Whatever wakes the fiber, it stays until the kernel has taken the send; the report of a send that could not
+            // be taken whole comes before that.
+            while (sent && (to_send.done || !scope.home().io().has_taken(to_send) || !wait.over())) {
+                if (to_send.done) {
+                    to_send.done = false;
+                    scope.begin_send(send_deadline);
+                    sent = send_rest(scope, to_send);
+                    scope.end_send();
+                } else if (wait.over()) {
+                    yield();
+                } else {
+                    wait.step();
+                }
+            }
+            --scope.fiber().operations_in_flight;
+            if (!sent) return {sent, failure(sent.error())};
+            return {{}, wait.outcome(buffer)};
+        }
+    }
+    // There is something to receive, or a reason not to: the send must be waited for on its own.
+    operation patient = to_send;
+    while (patient.length != 0) {
+        const auto sent = perform(patient, {.deadline = send_deadline});
+        if (!sent) return {failure(sent.error()), failure(sent.error())};
+        patient.data = static_cast<std::byte*>(patient.data) + *sent;
+        patient.length -= *sent;
+    }
+    return {{}, receive_from(stream, buffer, options)};
 }
 
 result<int> wait_for_events(int descriptor, int events, const wait_options& options) noexcept {

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
+#include <weft/runtime/buffer_source.hpp>
 #include <weft/runtime/clock.hpp>
 #include <weft/runtime/engine.hpp>
 #include <weft/runtime/result.hpp>
@@ -33,6 +35,28 @@ struct exchanged {
 /// kernel. A peer that reads slowly is given until `send_deadline`; `options` is for `receive`.
 [[nodiscard]] exchanged send_and_perform(operation& to_send, time_point send_deadline, operation& receive,
                                          const wait_options& options = {}) noexcept;
+
+/// A receive stream for `descriptor` on the running fiber's worker, to which that descriptor's reads belong from then on;
+/// nullptr when there is none to be had, also for a mobile fiber.
+receive_stream* open_stream(int descriptor) noexcept;
+/// Ends it. Does not park. On the same worker.
+void end_stream(receive_stream& stream) noexcept;
+
+/// Parks until something has come, and moves it into `buffer()`: the part of it that was filled; empty at the end of
+/// the stream. The errors are those of perform().
+[[nodiscard]] result<std::span<std::byte>> receive_from(receive_stream& stream, buffer_source buffer,
+                                                        const wait_options& options = {}) noexcept;
+/// The same for much: the stream is disarmed first, and the kernel writes to `buffer` itself.
+[[nodiscard]] result<std::span<std::byte>> receive_directly(receive_stream& stream, std::span<std::byte> buffer,
+                                                            const wait_options& options = {}) noexcept;
+
+struct exchanged_bytes {
+    result<void> sent;
+    result<std::span<std::byte>> received;  ///< When nothing could be sent, the same error.
+};
+/// send_and_perform with a stream to receive from.
+[[nodiscard]] exchanged_bytes send_and_receive_from(operation& to_send, time_point send_deadline, receive_stream& stream,
+                                                    buffer_source buffer, const wait_options& options = {}) noexcept;
 
 /// Parks until a poll(2) event of `events` is there, and returns those that are.
 [[nodiscard]] result<int> wait_for_events(int descriptor, int events, const wait_options& options = {}) noexcept;

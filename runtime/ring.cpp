@@ -6,13 +6,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <new>
 #include <vector>
 
+#include <weft/runtime/arena.hpp>
 #include <weft/runtime/assert.hpp>
+#include <weft/runtime/log.hpp>
 #include <weft/runtime/scheduler.hpp>
 
 // Newer than the headers of liburing 2.3:
@@ -40,8 +44,14 @@ constexpr std::array<rung, 3> ladder{{
 }};
 
 // The low bits of user_data say what the rest points to.
-enum completion_tag : std::uint64_t { tag_operation = 0, tag_accept_stream = 1, tag_wake = 2, tag_ignored = 3 };
-constexpr std::uint64_t tag_mask = 3;
+enum completion_tag : std::uint64_t {
+    tag_operation,
+    tag_accept_stream,
+    tag_receive_stream,
+    tag_wake,
+    tag_ignored,
+};
+constexpr std::uint64_t tag_mask = 7;
 
 std::uint64_t tagged(const void* object, completion_tag tag) noexcept {
     return reinterpret_cast<std::uintptr_t>(object) | tag;
@@ -73,6 +83,63 @@ std::error_code make(setup_error error) {
     return {static_cast<int>(error), category};
 }
 
+// The buffers of receive streams, which the kernel takes from a ring of its own and which go back as soon as their bytes
+// have been taken. Few, so that they stay in the caches; when they run out there are twice as many from then on.
+class receive_pool {
+  public:
+    static constexpr std::uint32_t buffer_bytes = 2048;
+    static constexpr std::uint16_t group = 0;
+
+    /// False: this kernel cannot do it.
+    bool set_up(io_uring& ring) noexcept;
+    bool usable() const noexcept { return buffers_ != nullptr; }
+
+    std::byte* buffer(std::uint16_t id) const noexcept { return memory_.data() + std::size_t{id} * buffer_bytes; }
+    void give(std::uint16_t id) noexcept {
+        io_uring_buf_ring_add(buffers_, buffer(id), buffer_bytes, id, buffers_max - 1, 0);
+        io_uring_buf_ring_advance(buffers_, 1);
+    }
+    void grow() noexcept {
+        for (const auto until = std::min(given_ * 2, buffers_max); given_ < until; ++given_)
+            give(static_cast<std::uint16_t>(given_));
+    }
+
+    struct piece {
+        std::uint16_t next;
+        std::uint16_t begin, end;  // of the bytes in the buffer that were not taken yet
+    };
+    piece& piece_in(std::uint16_t id) noexcept { return pieces_[id]; }
+
+  private:
+    static constexpr std::uint32_t buffers_max = 4096;
+    static constexpr std::uint32_t buffers_at_first = 256;
+
+    reserved_memory ring_memory_, memory_;
+    io_uring_buf_ring* buffers_ = nullptr;
+    std::uint32_t given_ = 0;
+    std::vector<piece> pieces_;
+};
+
+bool receive_pool::set_up(io_uring& ring) noexcept {
+    auto ring_memory = reserved_memory::reserve(buffers_max * sizeof(io_uring_buf));
+    auto memory = reserved_memory::reserve(std::size_t{buffers_max} * buffer_bytes);
+    if (!ring_memory || !memory) return false;
+    io_uring_buf_reg registration{};
+    registration.ring_addr = reinterpret_cast<std::uintptr_t>(ring_memory->data());
+    registration.ring_entries = buffers_max;
+    registration.bgid = group;
+    if (io_uring_register_buf_ring(&ring, &registration, 0) != 0) return false;
+    ring_memory_ = std::move(*ring_memory);
+    memory_ = std::move(*memory);
+    buffers_ = reinterpret_cast<io_uring_buf_ring*>(ring_memory_.data());
+    io_uring_buf_ring_init(buffers_);
+    pieces_.resize(buffers_max);
+    given_ = buffers_at_first / 2;
+    for (std::uint32_t id = 0; id < given_; ++id) give(static_cast<std::uint16_t>(id));
+    grow();
+    return true;
+}
+
 int io_uring_disabled_sysctl() {
     int value = 0;
     std::ifstream("/proc/sys/kernel/io_uring_disabled") >> value;
@@ -94,6 +161,12 @@ class ring final : public engine {
     void arm(accept_stream& stream) noexcept override;
     void disarm(accept_stream& stream) noexcept override { cancel_by_user_data(tagged(&stream, tag_accept_stream)); }
     void abandon(std::unique_ptr<accept_stream> stream) noexcept override;
+    bool has_taken(const operation& quiet) const noexcept override;
+    receive_stream* open_stream(int descriptor) noexcept override;
+    void arm(receive_stream& stream) noexcept override;
+    void disarm(receive_stream& stream) noexcept override { cancel_by_user_data(tagged(&stream, tag_receive_stream)); }
+    std::size_t take(receive_stream& stream, std::span<std::byte> buffer) noexcept override;
+    void end(receive_stream& stream) noexcept override;
     void close(int descriptor) noexcept override;
     void turn(time_point now, time_point until) noexcept override;
     bool ready() const noexcept override;
@@ -108,6 +181,8 @@ class ring final : public engine {
     void enter(unsigned to_submit, unsigned min_complete, const __kernel_timespec* timeout) noexcept;
     void reap() noexcept;
     void complete_accept(accept_stream& stream, int result, bool more) noexcept;
+    void complete_receive(receive_stream& stream, const io_uring_cqe& entry) noexcept;
+    void keep_pieces(receive_stream& stream) noexcept;
     void cancel_by_user_data(std::uint64_t user_data) noexcept;
     void listen_for_wakes() noexcept;
 
@@ -118,6 +193,8 @@ class ring final : public engine {
     int enter_descriptor_ = -1;  // the ring's own, or its index among the registered rings of this thread
     int wake_descriptor_ = -1;   // an eventfd that is only ever written: a multishot poll sees each write
     std::vector<std::unique_ptr<accept_stream>> abandoned_;
+    receive_pool pool_;
+    receive_stream* closing_ = nullptr;  // those that end when the kernel has let go of them
     engine_counters counters_;
 };
 
@@ -153,6 +230,8 @@ result<std::unique_ptr<engine>> ring::make(const ring_options& options) {
     // Entry n of the queue is always described by slot n, so that flush() has only the tail to move.
     for (unsigned n = 0; n < made->ring_.sq.ring_entries; ++n) made->ring_.sq.array[n] = n;
 
+    if (!made->pool_.set_up(made->ring_)) log::info("no buffer rings: connections are received from by single operations");
+
     made->wake_descriptor_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (made->wake_descriptor_ < 0) return failure(system_error(errno));
     made->listen_for_wakes();
@@ -163,6 +242,7 @@ ring::~ring() {
     if (initialised_) io_uring_queue_exit(&ring_);
     if (wake_descriptor_ >= 0) ::close(wake_descriptor_);
     for (auto& stream : abandoned_) close_all(*stream);
+    while (closing_ != nullptr) delete std::exchange(closing_, closing_->next_closing);
 }
 
 void ring::start(operation& operation) noexcept {
@@ -194,6 +274,79 @@ void ring::start(operation& operation) noexcept {
         entry.msg_flags |= MSG_DONTWAIT | MSG_WAITALL;
     }
     io_uring_sqe_set_data64(&entry, tagged(&operation, tag_operation));
+    operation.ticket = ring_.sq.sqe_tail;
+}
+
+bool ring::has_taken(const operation& quiet) const noexcept {
+    return static_cast<std::int32_t>(io_uring_smp_load_acquire(ring_.sq.khead) - quiet.ticket) >= 0;
+}
+
+receive_stream* ring::open_stream(int descriptor) noexcept {
+    if (!pool_.usable()) return nullptr;
+    auto* stream = new (std::nothrow) receive_stream;
+    if (stream != nullptr) stream->descriptor = descriptor;
+    return stream;
+}
+
+void ring::arm(receive_stream& stream) noexcept {
+    io_uring_sqe& entry = next_entry();
+    io_uring_prep_recv_multishot(&entry, stream.descriptor, nullptr, 0, 0);
+    entry.flags |= IOSQE_BUFFER_SELECT;
+    entry.buf_group = receive_pool::group;
+    io_uring_sqe_set_data64(&entry, tagged(&stream, tag_receive_stream));
+    stream.armed = true;
+}
+
+std::size_t ring::take(receive_stream& stream, std::span<std::byte> buffer) noexcept {
+    std::size_t taken = 0;
+    const auto move = [&](const std::byte* from, std::size_t bytes) {
+        bytes = std::min(bytes, buffer.size() - taken);
+        std::memcpy(buffer.data() + taken, from, bytes);
+        taken += bytes;
+        return bytes;
+    };
+    if (stream.kept_taken < stream.kept.size()) {
+        stream.kept_taken += move(stream.kept.data() + stream.kept_taken, stream.kept.size() - stream.kept_taken);
+        if (stream.kept_taken == stream.kept.size()) {
+            stream.kept = {};
+            stream.kept_taken = 0;
+        }
+    }
+    while (stream.first_piece != receive_stream::no_piece && taken < buffer.size()) {
+        const std::uint16_t id = stream.first_piece;
+        receive_pool::piece& piece = pool_.piece_in(id);
+        piece.begin = static_cast<std::uint16_t>(piece.begin + move(pool_.buffer(id) + piece.begin, piece.end - piece.begin));
+        if (piece.begin < piece.end) break;
+        stream.first_piece = piece.next;
+        pool_.give(id);
+    }
+    keep_pieces(stream);
+    return taken;
+}
+
+// What has not been taken is copied, so that the pool's buffers go back whatever the fiber does next.
+void ring::keep_pieces(receive_stream& stream) noexcept {
+    while (stream.first_piece != receive_stream::no_piece) {
+        const std::uint16_t id = stream.first_piece;
+        const receive_pool::piece piece = pool_.piece_in(id);
+        stream.kept.insert(stream.kept.end(), pool_.buffer(id) + piece.begin, pool_.buffer(id) + piece.end);
+        stream.first_piece = piece.next;
+        pool_.give(id);
+    }
+}
+
+void ring::end(receive_stream& stream) noexcept {
+    keep_pieces(stream);
+    if (!stream.armed) {
+        delete &stream;
+        return;
+    }
+    stream.closing = true;
+    stream.waiting_fiber = nullptr;
+    stream.next_closing = closing_;
+    if (closing_ != nullptr) closing_->previous_closing = &stream;
+    closing_ = &stream;
+    disarm(stream);
 }
 
 void ring::arm(accept_stream& stream) noexcept {
@@ -318,6 +471,7 @@ void ring::reap() noexcept {
             case tag_accept_stream:
                 complete_accept(*static_cast<accept_stream*>(object), entry.res, more);
                 break;
+            case tag_receive_stream: complete_receive(*static_cast<receive_stream*>(object), entry); break;
             case tag_wake:
                 ++counters_.wakes_received;
                 if (!more) listen_for_wakes();
@@ -341,6 +495,47 @@ void ring::complete_accept(accept_stream& stream, int result, bool more) noexcep
             return true;
         });
     }
+}
+
+void ring::complete_receive(receive_stream& stream, const io_uring_cqe& entry) noexcept {
+    // While nobody waits, what comes is copied, so that a fiber that does something else for long holds none of the
+    // pool's buffers; and at most so much of it: then the peer is left to fill its own side.
+    constexpr std::size_t kept_bytes_max = 64 * 1024;
+
+    const bool more = entry.flags & IORING_CQE_F_MORE;
+    const bool has_buffer = entry.flags & IORING_CQE_F_BUFFER;
+    const auto id = static_cast<std::uint16_t>(entry.flags >> IORING_CQE_BUFFER_SHIFT);
+    stream.armed = more;
+
+    if (has_buffer && entry.res > 0 && stream.waiting_fiber != nullptr) {
+        pool_.piece_in(id) = {receive_stream::no_piece, 0, static_cast<std::uint16_t>(entry.res)};
+        if (stream.first_piece == receive_stream::no_piece) stream.first_piece = id;
+        else pool_.piece_in(stream.last_piece).next = id;
+        stream.last_piece = id;
+    } else if (has_buffer) {
+        if (entry.res > 0 && !stream.closing) {
+            stream.kept.insert(stream.kept.end(), pool_.buffer(id), pool_.buffer(id) + entry.res);
+            if (more && stream.kept.size() >= kept_bytes_max) disarm(stream);
+        }
+        pool_.give(id);
+    }
+    if (entry.res == 0) {
+        stream.ended = true;
+    } else if (entry.res == -ENOBUFS) {
+        // Nothing is lost: the bytes are in the socket, and whoever waits arms the stream again.
+        ++counters_.buffers_ran_out;
+        pool_.grow();
+    } else if (entry.res < 0 && entry.res != -ECANCELED) {
+        stream.error = -entry.res;
+    }
+    if (stream.closing && !more) {
+        if (stream.previous_closing != nullptr) stream.previous_closing->next_closing = stream.next_closing;
+        else closing_ = stream.next_closing;
+        if (stream.next_closing != nullptr) stream.next_closing->previous_closing = stream.previous_closing;
+        delete &stream;
+        return;
+    }
+    if (stream.waiting_fiber != nullptr) scheduler::wake(*stream.waiting_fiber);
 }
 
 }  // namespace

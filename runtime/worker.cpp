@@ -236,7 +236,8 @@ void worker::arrived() noexcept {
 }
 
 void worker::make_runnable(fiber_block& fiber) noexcept {
-    if (fiber.mobile && load_.overloaded() && deflect(fiber)) return;
+    // One that never ran has just been placed: it begins where it was sent.
+    if (fiber.mobile && fiber.stack_slot != no_slot && load_.overloaded() && deflect(fiber)) return;
     queue_.push(fiber);
 }
 

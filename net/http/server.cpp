@@ -16,9 +16,9 @@
 namespace weft::http {
 namespace {
 
-// For so long an idle connection keeps the buffer that it waits with: a receive into memory that is there is the fastest
-// way to the next request. Then it gives the buffer back and waits for readiness only.
-constexpr duration idle_with_buffer = std::chrono::seconds(1);
+// For so long an idle connection keeps the memory of the answer that it sent last. To find out earlier that it has been
+// sent would take a switch to the fiber at each request.
+constexpr duration answers_held_max = std::chrono::milliseconds(200);
 // How long a connection that is being closed is read from, so that its last answer is not lost to a reset.
 constexpr duration farewell_max = std::chrono::seconds(2);
 // A body that the handler did not ask for is skipped up to this size, so that the connection can go on.
@@ -129,22 +129,20 @@ result<bool> connection::receive() {
     if (idle) {
         headers_.release();
         parser_.reset();
-        if (in_.on_heap()) in_.release();
+        in_.release();
     }
     const time_point now = this_fiber::now();
     const time_point deadline = idle ? now + options_.idle_timeout : head_deadline_;
-    const time_point first_deadline = idle ? std::min(deadline, now + idle_with_buffer) : deadline;
+    // The answers' memory is held while the first wait lasts, because the kernel may still be sending from it.
+    const time_point first_deadline = idle && !out_.empty() ? std::min(deadline, now + answers_held_max) : deadline;
     const draining drain = idle ? draining::ends_input : draining::is_ignored;
+    const auto space = [this] { return in_.reserve(receive_bytes_min); };
 
-    auto [written, read] = stream_.exchange(out_.bytes(), now + options_.write_timeout, in_.reserve(receive_bytes_min),
-                                            first_deadline, drain);
+    auto [written, read] = stream_.exchange_into(out_.bytes(), now + options_.write_timeout, space, first_deadline, drain);
     WEFT_TRY(std::move(written));
     out_.release();
-    if (!read && read.error() == errc::timed_out && first_deadline < deadline) {
-        in_.release();
-        if (!WEFT_TRY(stream_.wait_readable(deadline))) read = std::span<std::byte>{};
-        else read = stream_.read_some(in_.reserve(receive_bytes_min), deadline, draining::is_ignored);
-    }
+    if (!read && read.error() == errc::timed_out && first_deadline < deadline)
+        read = stream_.exchange_into({}, no_deadline, space, deadline, drain).read;
     if (!read && read.error() == errc::timed_out) {
         if (!idle) WEFT_TRY(refuse(408));
         unread_ = true;

@@ -23,6 +23,11 @@
 #include <weft/runtime/runtime.hpp>
 #include <weft/runtime/sanitizer.hpp>
 
+#if defined(WEFT_TSAN)
+// Children may start threads, although their parent had some.
+extern "C" [[gnu::used]] inline const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif
+
 namespace weft::testing {
 
 /// How often to do something: less where a sanitizer makes each step cost ten times as much.
@@ -32,7 +37,7 @@ constexpr unsigned scaled(unsigned plain, unsigned sanitized) { return sanitizer
 /// wait for ever.
 class watchdog {
   public:
-    explicit watchdog(const char* sentence, std::chrono::seconds limit = std::chrono::seconds(120))
+    explicit watchdog(const char* sentence, std::chrono::seconds limit = std::chrono::seconds(60))
         : thread_([this, sentence, limit] {
               std::unique_lock lock(mutex_);
               if (over_changed_.wait_for(lock, limit, [this] { return over_; })) return;
