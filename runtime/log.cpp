@@ -4,8 +4,10 @@
 #include <spdlog/async.h>
 #include <spdlog/sinks/ansicolor_sink.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <cstdlib>
-#include <future>
+#include <mutex>
 #include <optional>
 
 #include <weft/runtime/log_level.hpp>
@@ -25,6 +27,34 @@ std::optional<spdlog::level::level_enum> level_of(std::string_view name) {
     return std::nullopt;
 }
 
+// Tells when the log's thread has come to it.
+class end_of_log final : public spdlog::sinks::sink {
+  public:
+    void log(const spdlog::details::log_msg&) override {
+        std::lock_guard lock(mutex_);
+        ++lines_;
+        lines_changed_.notify_all();
+    }
+    void flush() override {}
+    void set_pattern(const std::string&) override {}
+    void set_formatter(std::unique_ptr<spdlog::formatter>) override {}
+
+    std::uint64_t lines() {
+        std::lock_guard lock(mutex_);
+        return lines_;
+    }
+    /// False when that takes suspiciously long.
+    bool wait_for_more_than(std::uint64_t lines) {
+        std::unique_lock lock(mutex_);
+        return lines_changed_.wait_for(lock, std::chrono::milliseconds(100), [&] { return lines_ > lines; });
+    }
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable lines_changed_;
+    std::uint64_t lines_ = 0;
+};
+
 // The log of a process, whatever number of runtimes it has: there is one stderr.
 struct process_log {
     process_log() {
@@ -41,27 +71,20 @@ struct process_log {
         const auto level = level_of(wanted == nullptr ? "warn" : wanted);
         logger->set_level(level.value_or(spdlog::level::warn));
         logger->flush_on(spdlog::level::warn);
+        end_logger = std::make_shared<spdlog::async_logger>("", end, threads);
         if (!level) logger->warn("WEFT_LOG={} is no level: use trace, debug, info, warn, error or off", wanted);
     }
 
     std::shared_ptr<spdlog::details::thread_pool> threads;
     std::shared_ptr<spdlog::async_logger> logger;
+    std::shared_ptr<end_of_log> end = std::make_shared<end_of_log>();
+    std::shared_ptr<spdlog::async_logger> end_logger;
 };
 
 process_log& the_log() {
     static process_log log;
     return log;
 }
-
-// Tells when the log's thread has come to it.
-struct end_of_log final : spdlog::sinks::sink {
-    void log(const spdlog::details::log_msg&) override { reached.set_value(); }
-    void flush() override {}
-    void set_pattern(const std::string&) override {}
-    void set_formatter(std::unique_ptr<spdlog::formatter>) override {}
-
-    std::promise<void> reached;
-};
 
 }  // namespace
 
@@ -77,13 +100,13 @@ result<void> set_log_level(std::string_view name) {
 }
 
 void flush_log() {
-    // The pool has one thread, which takes lines in order. A line to a sink of its own comes after all that were logged
-    // before; when others log so much meanwhile that it is dropped, its promise is broken, which ends the wait as well.
-    auto last_sink = std::make_shared<end_of_log>();
-    auto reached = last_sink->reached.get_future();
-    the_log().logger->flush();
-    std::make_shared<spdlog::async_logger>("", std::move(last_sink), the_log().threads)->critical("");
-    reached.wait();
+    // The pool has one thread, which takes lines in order: a line to a sink of its own comes after all that were logged
+    // before. It is dropped when others log too much meanwhile; then another one follows.
+    auto& log = the_log();
+    log.logger->flush();
+    const std::uint64_t lines_before = log.end->lines();
+    do log.end_logger->critical("");
+    while (!log.end->wait_for_more_than(lines_before));
 }
 
 }  // namespace weft

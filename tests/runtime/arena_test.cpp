@@ -38,7 +38,9 @@ bool kernel_has_guard_install() {
 }
 
 // Writes one byte and so dies, if there is a guard.
-void touch(std::byte* at) { *reinterpret_cast<volatile std::byte*>(at) = std::byte{1}; }
+void touch(std::byte* at) {
+    *reinterpret_cast<volatile std::byte*>(at) = std::byte{1};
+}
 
 [[gnu::noinline]] int recurse(int depth) {
     volatile char frame[512];
@@ -59,7 +61,9 @@ std::size_t resident_bytes() {
 }
 
 // What a parked fiber does in these tests. False: it was cancelled.
-bool this_fiber_slept() { return weft::this_fiber::sleep_for(1h).has_value(); }
+bool this_fiber_slept() {
+    return weft::this_fiber::sleep_for(1h).has_value();
+}
 
 // Retires a block that was never queued, as a spawn that could not build its closure does.
 void give_back(arena& from, weft::fiber_block& block) {
@@ -69,7 +73,8 @@ void give_back(arena& from, weft::fiber_block& block) {
 
 }  // namespace
 
-TEST_CASE("arena: it hands out as many blocks as were asked for, then none, and one again when one came back") {
+TEST_CASE(
+    "arena: it hands out as many blocks as were asked for, then none, and one again when one came back") {
     const auto fibers = make_arena({.fibers_max = 3});
     std::set<weft::fiber_block*> blocks;
     for (int n = 0; n < 3; ++n) blocks.insert(fibers->allocate_block());
@@ -197,8 +202,9 @@ TEST_CASE("arena: a stack that was freed and is used again still has its guard")
 
 TEST_CASE("arena: one guard for a group of 32 stacks, or none at all, when so asked") {
     for (const bool allow_guard_install : {true, false}) {
-        const auto fibers = make_arena(
-            {.fibers_max = 100, .guards = guard_level::per_group, .allow_guard_install = allow_guard_install});
+        const auto fibers = make_arena({.fibers_max = 100,
+                                        .guards = guard_level::per_group,
+                                        .allow_guard_install = allow_guard_install});
         for (std::uint32_t n = 0; n < 65; ++n) REQUIRE(fibers->allocate_stack() == n);
         for (const std::uint32_t slot : {0u, 32u, 64u})
             CHECK(signal_of_death([&] { touch(fibers->bounds(slot).bottom - 1); }) == SIGSEGV);
@@ -221,7 +227,8 @@ TEST_CASE("arena: a fiber that overflows its stack dies by the guard, of either 
     for (const bool allow_guard_install : {true, false}) {
         CAPTURE(allow_guard_install);
         CHECK(signal_of_death([=] {
-                  overflow_a_fiber({.workers = 1, .fibers_max = 100, .allow_guard_install = allow_guard_install});
+                  overflow_a_fiber(
+                      {.workers = 1, .fibers_max = 100, .allow_guard_install = allow_guard_install});
               }) == SIGSEGV);
     }
     // Stack 0 begins its group.
@@ -234,7 +241,8 @@ TEST_CASE("arena: a fiber that overflows its stack dies by the guard, of either 
           }) == 0);
 }
 
-TEST_CASE("arena: fibers_max fibers can exist, one more is an error, and when one has ended there is room again") {
+TEST_CASE(
+    "arena: fibers_max fibers can exist, one more is an error, and when one has ended there is room again") {
     for (unsigned round = 0; round < 3; ++round) {
         const auto runtime = make_runtime(1 + round % 2, 8);
         const auto sleeps = [] { return this_fiber_slept(); };
@@ -263,7 +271,8 @@ TEST_CASE("arena: the memory of ten thousand parked fibers goes back to the syst
     const auto runtime = make_runtime(2);
     const auto park_all = [&] {
         std::vector<weft::fiber<bool>> fibers;
-        for (unsigned n = 0; n < count; ++n) fibers.push_back(*runtime->spawn([] { return this_fiber_slept(); }));
+        for (unsigned n = 0; n < count; ++n)
+            fibers.push_back(*runtime->spawn([] { return this_fiber_slept(); }));
         std::this_thread::sleep_for(100ms);
         const auto while_parked = resident_bytes();
         for (auto& each : fibers) each.cancel();

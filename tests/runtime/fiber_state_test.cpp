@@ -3,8 +3,8 @@
 
 #include <array>
 #include <atomic>
-#include <string_view>
 #include <latch>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -104,7 +104,8 @@ TEST_CASE("fiber state: a fiber that was woken before it sleeps does not suspend
     CHECK(word.load().state == running);
 }
 
-TEST_CASE("fiber state: each life in a slot has a generation of its own, and a stale wake finds no such fiber") {
+TEST_CASE(
+    "fiber state: each life in a slot has a generation of its own, and a stale wake finds no such fiber") {
     fiber_word word;
     for (std::uint32_t life = 0; life < 5; ++life) {
         CHECK(word.generation() == life);
@@ -150,11 +151,11 @@ TEST_CASE("fiber state: of any number of wakers one queues a parked fiber, and n
 
     fiber_word word;
     lead_to(word, yielded);
-    std::atomic<unsigned> wanted{0};      // the condition that the fiber looks at
-    std::atomic<int> owners{0};           // who may run the fiber: never two
+    std::atomic<unsigned> wanted{0};  // the condition that the fiber looks at
+    std::atomic<int> owners{0};       // who may run the fiber: never two
     std::atomic<unsigned> owned_by_two{0};
-    unsigned seen = 0;                    // the fiber's own: a second owner would be a data race
-    unsigned parked = 1, queued = 0;      // likewise
+    unsigned seen = 0;                // the fiber's own: a second owner would be a data race
+    unsigned parked = 1, queued = 0;  // likewise
 
     // Whoever got the right plays the worker and the fiber until it is parked again.
     const auto run_until_parked = [&] {

@@ -29,7 +29,8 @@ TEST_CASE("free list: what was pushed last is popped first, and an empty list sa
 }
 
 TEST_CASE("free list: a slot has at most one owner while threads pop and push it, and none gets lost") {
-    constexpr unsigned slots = 3;  // so few that the same one comes back between another thread's load and exchange
+    constexpr unsigned slots =
+        3;  // so few that the same one comes back between another thread's load and exchange
     constexpr unsigned threads_count = 4;
     const unsigned rounds = weft::testing::scaled(4'000'000, 50'000);
 

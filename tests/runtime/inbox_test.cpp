@@ -3,8 +3,8 @@
 
 #include <array>
 #include <atomic>
-#include <memory>
 #include <latch>
+#include <memory>
 #include <thread>
 #include <vector>
 

@@ -64,12 +64,20 @@ struct stream_pair {
 };
 
 operation receive_into(int descriptor, std::span<char> bytes, int flags = 0) {
-    return {.what = operation::kind::receive, .descriptor = descriptor, .flags = flags, .data = bytes.data(), .length = bytes.size()};
+    return {.what = operation::kind::receive,
+            .descriptor = descriptor,
+            .flags = flags,
+            .data = bytes.data(),
+            .length = bytes.size()};
 }
 operation send_of(int descriptor, std::string& bytes) {
-    return {.what = operation::kind::send, .descriptor = descriptor, .data = bytes.data(), .length = bytes.size()};
+    return {.what = operation::kind::send,
+            .descriptor = descriptor,
+            .data = bytes.data(),
+            .length = bytes.size()};
 }
-weft::result<std::size_t> receive(int descriptor, std::span<char> bytes, const weft::wait_options& options = {}) {
+weft::result<std::size_t> receive(int descriptor, std::span<char> bytes,
+                                  const weft::wait_options& options = {}) {
     operation receiving = receive_into(descriptor, bytes);
     return weft::perform(receiving, options);
 }
@@ -103,7 +111,9 @@ void end_input_of(weft::fiber_id id) {
     weft::request(block, id.generation, weft::request_end_input);
 }
 
-weft::time_point soon(weft::duration time) { return std::chrono::steady_clock::now() + time; }
+weft::time_point soon(weft::duration time) {
+    return std::chrono::steady_clock::now() + time;
+}
 
 }  // namespace
 
@@ -198,28 +208,29 @@ TEST_CASE("io: a cancel that races with the completion loses no byte") {
         stream_pair pair;
         const unsigned rounds = scaled(10'000, 500);
         unsigned received = 0, cancelled = 0, left = 0;
-        run_in_fiber(
-            runtime,
-            [&] {
-                for (unsigned round = 0; round < rounds; ++round) {
-                    auto reader = weft::spawn(
-                        [&] {
-                            char byte = 0;
-                            return receive(pair.mine(), {&byte, 1});
-                        },
-                        {.where = placement::fixed, .worker = round % 2});
-                    for (unsigned n = 0; n < round % 5; ++n) this_fiber::yield();
-                    if (round % 3 != 0) write_all(pair.peer(), "x");
-                    reader->cancel();
-                    if (round % 3 == 0) write_all(pair.peer(), "x");
-                    const auto got = reader->join();
-                    if (got) received += *got == 1;
-                    else cancelled += got.error() == errc::cancelled;
-                    char byte;
-                    left += ::recv(pair.mine(), &byte, 1, MSG_DONTWAIT) == 1;
-                }
-            },
-            {.where = placement::fixed, .worker = 0});
+        run_in_fiber(runtime,
+                     [&] {
+                         for (unsigned round = 0; round < rounds; ++round) {
+                             auto reader = weft::spawn(
+                                 [&] {
+                                     char byte = 0;
+                                     return receive(pair.mine(), {&byte, 1});
+                                 },
+                                 {.where = placement::fixed, .worker = round % 2});
+                             for (unsigned n = 0; n < round % 5; ++n) this_fiber::yield();
+                             if (round % 3 != 0) write_all(pair.peer(), "x");
+                             reader->cancel();
+                             if (round % 3 == 0) write_all(pair.peer(), "x");
+                             const auto got = reader->join();
+                             if (got)
+                                 received += *got == 1;
+                             else
+                                 cancelled += got.error() == errc::cancelled;
+                             char byte;
+                             left += ::recv(pair.mine(), &byte, 1, MSG_DONTWAIT) == 1;
+                         }
+                     },
+                     {.where = placement::fixed, .worker = 0});
         CHECK(received + cancelled == rounds);
         CHECK(received + left == rounds);
     });
@@ -260,7 +271,8 @@ TEST_CASE("io: waiting for events tells which came, or that none did in time") {
     on_every_rung(1, [](weft::runtime& runtime) {
         stream_pair pair;
         run_in_fiber(runtime, [&] {
-            CHECK(weft::wait_for_events(pair.mine(), POLLIN, {.deadline = soon(2ms)}).error() == errc::timed_out);
+            CHECK(weft::wait_for_events(pair.mine(), POLLIN, {.deadline = soon(2ms)}).error() ==
+                  errc::timed_out);
             CHECK(weft::wait_for_events(pair.mine(), POLLIN | POLLOUT) == POLLOUT);
             auto writer = weft::spawn([&] { write_all(pair.peer(), "x"); });
             CHECK(weft::wait_for_events(pair.mine(), POLLIN) == POLLIN);
@@ -281,7 +293,8 @@ TEST_CASE("io: many fibers wait at once for descriptors of their own") {
                 for (unsigned round = 0; round < rounds; ++round) {
                     std::array<char, 4> bytes;
                     std::string answer("pong");
-                    if (receive(pair.mine(), bytes) != 4 || std::string_view(bytes.data(), 4) != "ping") break;
+                    if (receive(pair.mine(), bytes) != 4 || std::string_view(bytes.data(), 4) != "ping")
+                        break;
                     operation sending = send_of(pair.mine(), answer);
                     right += weft::perform(sending) == 4;
                 }
@@ -324,7 +337,9 @@ TEST_CASE("io: an answer and the wait for the next request cost one system call"
     CHECK(server->join());
 }
 
-TEST_CASE("io: a send that the peer is slow to read goes out whole and in order, whatever the peer says meanwhile") {
+TEST_CASE(
+    "io: a send that the peer is slow to read goes out whole and in order, whatever the peer says "
+    "meanwhile") {
     for (const bool peer_speaks_first : {false, true})
         on_every_rung(1, [=](weft::runtime& runtime) {
             CAPTURE(peer_speaks_first);
@@ -356,7 +371,8 @@ TEST_CASE("io: a send that the peer never reads ends with its own deadline, and 
                 std::array<char, 16> answer;
                 operation sending = send_of(pair.mine(), bytes);
                 operation receiving = receive_into(pair.mine(), answer);
-                return weft::send_and_perform(sending, by_deadline ? soon(10ms) : weft::no_deadline, receiving);
+                return weft::send_and_perform(sending, by_deadline ? soon(10ms) : weft::no_deadline,
+                                              receiving);
             });
             if (!by_deadline) {
                 std::this_thread::sleep_for(5ms);
@@ -423,7 +439,8 @@ TEST_CASE("io: sending to a peer that has closed is an error, and no signal") {
             operation receiving = receive_into(pair.mine(), next);
             const auto [sent, received] = weft::send_and_perform(sending, soon(5s), receiving);
             REQUIRE_FALSE(sent);
-            CHECK((sent.error() == weft::system_error(EPIPE) || sent.error() == weft::system_error(ECONNRESET)));
+            CHECK((sent.error() == weft::system_error(EPIPE) ||
+                   sent.error() == weft::system_error(ECONNRESET)));
             CHECK(received.error() == sent.error());
         });
     });
@@ -447,7 +464,10 @@ TEST_CASE("io: connections come through an accept stream until it is disarmed") 
             CHECK(weft::wait_for_connection(stream, soon(2ms)).error() == errc::timed_out);
             for (int n = 0; n < 3; ++n) {
                 const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-                operation connecting{.what = operation::kind::connect, .descriptor = client, .data = generic, .length = length};
+                operation connecting{.what = operation::kind::connect,
+                                     .descriptor = client,
+                                     .data = generic,
+                                     .length = length};
                 CHECK(weft::perform(connecting) == 0);
                 REQUIRE(weft::wait_for_connection(stream, soon(5s)));
                 REQUIRE(stream.accepted.size() == 1);

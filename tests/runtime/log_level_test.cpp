@@ -31,7 +31,9 @@ std::string written_to_stderr(Act act) {
     return text;
 }
 
-bool contains(const std::string& text, const char* what) { return text.find(what) != std::string::npos; }
+bool contains(const std::string& text, const char* what) {
+    return text.find(what) != std::string::npos;
+}
 
 }  // namespace
 

@@ -26,7 +26,8 @@ std::vector<weft::fiber_block> numbered_blocks(std::uint32_t count) {
 std::vector<std::uint32_t> pop_all(mailbox& box) {
     std::vector<std::uint32_t> popped;
     fiber_chunk chunk;
-    while (box.pop(chunk)) popped.insert(popped.end(), chunk.fibers.begin(), chunk.fibers.begin() + chunk.count);
+    while (box.pop(chunk))
+        popped.insert(popped.end(), chunk.fibers.begin(), chunk.fibers.begin() + chunk.count);
     return popped;
 }
 

@@ -54,7 +54,9 @@ struct pipe_pair {
     std::array<int, 2> ends{};
 };
 
-weft::time_point now() { return std::chrono::steady_clock::now(); }
+weft::time_point now() {
+    return std::chrono::steady_clock::now();
+}
 
 void turn_without_waiting(weft::engine& engine) {
     const auto at = now();
@@ -78,7 +80,10 @@ TEST_CASE("ring: each rung of the ladder works and says what it is") {
         descriptions.insert(ring->description());
         awake_fiber fiber;
         pipe_pair pipe;
-        operation poll{.what = operation::kind::poll, .descriptor = pipe.ends[0], .flags = POLLIN, .waiting_fiber = &fiber};
+        operation poll{.what = operation::kind::poll,
+                       .descriptor = pipe.ends[0],
+                       .flags = POLLIN,
+                       .waiting_fiber = &fiber};
         ring->start(poll);
         turn_without_waiting(*ring);
         CHECK_FALSE(poll.done);
@@ -148,7 +153,10 @@ TEST_CASE("ring: a cancelled operation is done later all the same") {
         const auto ring = make_ring({.first_rung = rung});
         awake_fiber fiber;
         pipe_pair pipe;
-        operation poll{.what = operation::kind::poll, .descriptor = pipe.ends[0], .flags = POLLIN, .waiting_fiber = &fiber};
+        operation poll{.what = operation::kind::poll,
+                       .descriptor = pipe.ends[0],
+                       .flags = POLLIN,
+                       .waiting_fiber = &fiber};
         ring->start(poll);
         turn_without_waiting(*ring);
         ring->cancel(poll);
@@ -181,7 +189,10 @@ TEST_CASE("ring: a turn waits until its time, unless something is there to repor
         awake_fiber fiber;
         pipe_pair pipe;
         pipe.write_one();
-        operation poll{.what = operation::kind::poll, .descriptor = pipe.ends[0], .flags = POLLIN, .waiting_fiber = &fiber};
+        operation poll{.what = operation::kind::poll,
+                       .descriptor = pipe.ends[0],
+                       .flags = POLLIN,
+                       .waiting_fiber = &fiber};
         ring->start(poll);
         const watchdog watch("a turn did not end although there was something to report");
         while (!poll.done) ring->turn(now(), weft::no_deadline);
@@ -216,10 +227,11 @@ TEST_CASE("ring: a wake from another thread ends a turn that waits, and one that
 TEST_CASE("ring: one that ends on another thread leaves the rings of that thread alone") {
     const auto mine = make_ring({});
     turn_without_waiting(*mine);
-    for (int n = 0; n < 3; ++n) {
+    for (unsigned rung = 0; rung < rungs; ++rung) {
+        CAPTURE(rung);
         std::unique_ptr<weft::engine> other;
         std::thread([&] {
-            other = make_ring({});
+            other = make_ring({.first_rung = rung});
             turn_without_waiting(*other);
         }).join();
         other.reset();
@@ -243,7 +255,8 @@ TEST_CASE("ring: the errors of its set-up name the cause and the remedy") {
     says(ENOMEM, "memory", "ulimit -l");
     const std::string forbidden = weft::ring_setup_error(EPERM).message();
     CAPTURE(forbidden);
-    const bool seccomp = forbidden.find("seccomp") != std::string::npos && forbidden.find("allow") != std::string::npos;
+    const bool seccomp =
+        forbidden.find("seccomp") != std::string::npos && forbidden.find("allow") != std::string::npos;
     const bool sysctl = forbidden.find("kernel.io_uring_disabled") != std::string::npos;
     CHECK(seccomp != sysctl);
     CHECK(weft::ring_setup_error(EMFILE) == weft::system_error(EMFILE));

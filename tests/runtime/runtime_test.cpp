@@ -82,7 +82,8 @@ TEST_CASE("runtime: handles may be dropped and cancelled from the fibers of anot
     }));
 }
 
-TEST_CASE("runtime: it ends at once with fibers that sleep for an hour, and they see that they are cancelled") {
+TEST_CASE(
+    "runtime: it ends at once with fibers that sleep for an hour, and they see that they are cancelled") {
     for (unsigned workers = 1; workers <= 2; ++workers)
         for (const bool mobile : {false, true}) {
             CAPTURE(workers);
@@ -93,7 +94,8 @@ TEST_CASE("runtime: it ends at once with fibers that sleep for an hour, and they
             for (unsigned n = 0; n < count; ++n)
                 REQUIRE(runtime->post(
                     [&] {
-                        if (this_fiber::sleep_for(1h).error() == errc::cancelled && this_fiber::cancelled()) ++cancelled;
+                        if (this_fiber::sleep_for(1h).error() == errc::cancelled && this_fiber::cancelled())
+                            ++cancelled;
                     },
                     {.where = weft::placement::spread, .mobile = mobile}));
             std::this_thread::sleep_for(20ms);
@@ -136,8 +138,9 @@ TEST_CASE("runtime: fibers that are spawned while it closes run to their end, ca
         void operator()() const {
             if (this_fiber::sleep_for(1h).error() == errc::cancelled) ++cancelled;
             if (left > 1)
-                REQUIRE(weft::spawn_detached(chain{cancelled, left - 1}, {.where = weft::placement::fixed,
-                                                                          .worker = left % this_fiber::worker_count()}));
+                REQUIRE(weft::spawn_detached(
+                    chain{cancelled, left - 1},
+                    {.where = weft::placement::fixed, .worker = left % this_fiber::worker_count()}));
         }
     };
     {
@@ -162,7 +165,8 @@ TEST_CASE("runtime: without a number of workers there is one for each CPU that w
     const auto runtime = make_runtime({.cpus = {cpu, cpu}, .fibers_max = 100});
     CHECK(runtime->workers() == 2);
     for (unsigned n = 0; n < 2; ++n)
-        CHECK(run_in_fiber(*runtime, [] { return sched_getcpu(); }, {.where = weft::placement::fixed, .worker = n}) == cpu);
+        CHECK(run_in_fiber(*runtime, [] { return sched_getcpu(); },
+                           {.where = weft::placement::fixed, .worker = n}) == cpu);
     REQUIRE(weft::set_log_level("off"));
     CHECK(weft::runtime::create({.cpus = {4095}, .fibers_max = 100}).error() == errc::reported);
     REQUIRE(weft::set_log_level("warn"));
@@ -192,7 +196,8 @@ TEST_CASE("runtime: when the second worker has no engine, the first one ends aga
 TEST_CASE("runtime: the first request to stop is graceful, the second is not, and fibers see both") {
     const auto runtime = make_runtime(1);
     const auto seen = [] {
-        return std::array{this_fiber::stop_token().stop_requested(), this_fiber::stop_now_token().stop_requested()};
+        return std::array{this_fiber::stop_token().stop_requested(),
+                          this_fiber::stop_now_token().stop_requested()};
     };
     CHECK(run_in_fiber(*runtime, seen) == std::array{false, false});
     runtime->request_stop();

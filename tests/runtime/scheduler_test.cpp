@@ -32,9 +32,11 @@ class overload {
                 },
                 {.where = placement::fixed, .worker = 0}));
         // The load is smoothed over some turns.
-        run_in_fiber(
-            runtime, [] { while (!weft::worker::current()->load().overloaded()) this_fiber::yield(); },
-            {.where = placement::fixed, .worker = 0});
+        run_in_fiber(runtime,
+                     [] {
+                         while (!weft::worker::current()->load().overloaded()) this_fiber::yield();
+                     },
+                     {.where = placement::fixed, .worker = 0});
     }
     ~overload() {
         over_ = true;
@@ -64,13 +66,12 @@ TEST_CASE("placement: a fiber that is placed by number runs there, from a thread
 TEST_CASE("placement: a fiber stays with the one that spawned it while that worker is not overloaded") {
     const auto runtime = make_runtime(2);
     for (unsigned at = 0; at < 2; ++at)
-        run_in_fiber(
-            *runtime,
-            [&] {
-                for (int n = 0; n < 20; ++n)
-                    CHECK(weft::spawn([] { return this_fiber::worker_index(); })->join() == at);
-            },
-            {.where = placement::fixed, .worker = at});
+        run_in_fiber(*runtime,
+                     [&] {
+                         for (int n = 0; n < 20; ++n)
+                             CHECK(weft::spawn([] { return this_fiber::worker_index(); })->join() == at);
+                     },
+                     {.where = placement::fixed, .worker = at});
 }
 
 TEST_CASE("placement: fibers that are spread live on all workers, about equally many on each") {
@@ -169,8 +170,10 @@ TEST_CASE("mobility: a pinned fiber stays on its worker, however often it is wok
             [=] {
                 unsigned elsewhere = 0;
                 for (unsigned round = 0; round < rounds; ++round) {
-                    if (round % 4 == 3) (void)this_fiber::sleep_for(10us);
-                    else this_fiber::yield();
+                    if (round % 4 == 3)
+                        (void)this_fiber::sleep_for(10us);
+                    else
+                        this_fiber::yield();
                     elsewhere += this_fiber::worker_index() != 0;
                 }
                 return elsewhere;
@@ -214,8 +217,10 @@ TEST_CASE("mobility: with every worker overloaded mobile fibers still run, so no
         fibers.push_back(*runtime->spawn(
             [&, n] {
                 for (unsigned round = 0; round < rounds; ++round) {
-                    if ((n + round) % 8 == 0) (void)this_fiber::sleep_for(1us);
-                    else this_fiber::yield();
+                    if ((n + round) % 8 == 0)
+                        (void)this_fiber::sleep_for(1us);
+                    else
+                        this_fiber::yield();
                     ++runs;
                 }
             },

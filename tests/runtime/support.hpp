@@ -1,5 +1,5 @@
-// What several tests of the runtime need: runtimes and fibers in a line, sizes that suit sanitizers, a seed that is
-// printed, a watchdog, and children whose death is looked at.
+// What several tests of the runtime need: runtimes and fibers in a line, sizes that suit sanitizers, a seed
+// that is printed, a watchdog, and children whose death is looked at.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -25,16 +25,20 @@
 
 #if defined(WEFT_TSAN)
 // Children may start threads, although their parent had some.
-extern "C" [[gnu::used]] inline const char* __tsan_default_options() { return "die_after_fork=0"; }
+extern "C" [[gnu::used]] inline const char* __tsan_default_options() {
+    return "die_after_fork=0";
+}
 #endif
 
 namespace weft::testing {
 
 /// How often to do something: less where a sanitizer makes each step cost ten times as much.
-constexpr unsigned scaled(unsigned plain, unsigned sanitized) { return sanitizer::active ? sanitized : plain; }
+constexpr unsigned scaled(unsigned plain, unsigned sanitized) {
+    return sanitizer::active ? sanitized : plain;
+}
 
-/// Ends the process with a sentence when it still lives after `limit`: what waits for a wake-up that was lost would
-/// wait for ever.
+/// Ends the process with a sentence when it still lives after `limit`: what waits for a wake-up that was lost
+/// would wait for ever.
 class watchdog {
   public:
     explicit watchdog(const char* sentence, std::chrono::seconds limit = std::chrono::seconds(60))
@@ -73,7 +77,8 @@ class seeded_random : public std::mt19937 {
     explicit seeded_random(unsigned seed) : std::mt19937(seed), seed_(seed) {}
     static unsigned choose_seed() {
         const char* given = std::getenv("WEFT_TEST_SEED");
-        return given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
+        return given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 10))
+                                : std::random_device{}();
     }
     unsigned seed_;
 };

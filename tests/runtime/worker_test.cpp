@@ -46,7 +46,8 @@ unsigned play(unsigned workers, unsigned rounds) {
         }
         return self.turn.load();
     };
-    auto first = runtime->spawn([&] { return here(one, two, rounds); }, {.where = placement::fixed, .worker = 0});
+    auto first =
+        runtime->spawn([&] { return here(one, two, rounds); }, {.where = placement::fixed, .worker = 0});
     auto second = runtime->spawn(
         [&] {
             two.come();
@@ -63,7 +64,8 @@ unsigned play(unsigned workers, unsigned rounds) {
 
 }  // namespace
 
-TEST_CASE("worker: a million hand-overs between two workers, with the receiver going to sleep, lose no wake-up") {
+TEST_CASE(
+    "worker: a million hand-overs between two workers, with the receiver going to sleep, lose no wake-up") {
     const unsigned rounds = scaled(500'000, 20'000);  // two hand-overs each
     const watchdog watch("a wake-up between two workers was lost");
     CHECK(play(2, rounds) == rounds);
@@ -103,7 +105,8 @@ TEST_CASE("worker: spawning from a host thread and joining, the worker asleep in
     const watchdog watch("a fiber that a thread spawned never ran, or its end was not seen");
     const auto runtime = make_runtime(2);
     unsigned right = 0;
-    for (unsigned round = 0; round < rounds; ++round) right += run_in_fiber(*runtime, [=] { return round; }) == round;
+    for (unsigned round = 0; round < rounds; ++round)
+        right += run_in_fiber(*runtime, [=] { return round; }) == round;
     CHECK(right == rounds);
 }
 

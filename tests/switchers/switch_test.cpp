@@ -100,7 +100,8 @@ struct walk {
     walk walked;
     const auto count = [](_Unwind_Context* context, void* to) {
         auto& counted = *static_cast<walk*>(to);
-        if (const auto address = _Unwind_GetIP(context); address != 0) counted.outermost = address;  // 0: the end
+        if (const auto address = _Unwind_GetIP(context); address != 0)
+            counted.outermost = address;  // 0: the end
         return ++counted.frames < 1000 ? _URC_NO_REASON : _URC_NORMAL_STOP;
     };
     walked.end = _Unwind_Backtrace(count, &walked);
@@ -122,7 +123,8 @@ bool in_context_entry(std::uintptr_t address) {
 
 }  // namespace
 
-// Gives each callee-saved register a value made from `seed`, switches, and returns 0 when all are the same afterwards.
+// Gives each callee-saved register a value made from `seed`, switches, and returns 0 when all are the same
+// afterwards.
 extern "C" std::uint64_t probe_switch(void** save, void* load, switch_function switcher, std::uint64_t seed);
 asm(R"(
         .text
@@ -178,7 +180,8 @@ TEST_CASE("switch: every callee-saved register is what it was when the context i
         std::uint64_t differing_inside = 0;
         other_context other(each.function, [&](other_context& self) {
             for (std::uint64_t round = 1; round <= 3; ++round)
-                differing_inside |= probe_switch(&self.inside(), self.outside(), self.switcher(), ~(round << 32));
+                differing_inside |=
+                    probe_switch(&self.inside(), self.outside(), self.switcher(), ~(round << 32));
         });
         for (std::uint64_t round = 1; round <= 4; ++round)
             CHECK(probe_switch(&other.outside(), other.inside(), each.function, round << 40 | 0x55) == 0);
@@ -187,7 +190,9 @@ TEST_CASE("switch: every callee-saved register is what it was when the context i
     }
 }
 
-TEST_CASE("switch: a new context starts with the function and the argument that it was made for, aligned as the ABI asks") {
+TEST_CASE(
+    "switch: a new context starts with the function and the argument that it was made for, aligned as the "
+    "ABI asks") {
     for (const auto& each : every_switcher)
         for (const std::size_t below_top : {0u, 16u, 32u, 48u, 960u}) {
             CAPTURE(each.name);
@@ -311,7 +316,8 @@ TEST_CASE("switch: a walk over a context's stack ends at its first frame") {
     CHECK(in_context_entry(later.outermost));
     REQUIRE(glibc_frames > 20);
     REQUIRE(glibc_frames < 200);
-    CHECK(in_context_entry(reinterpret_cast<std::uintptr_t>(addresses[static_cast<std::size_t>(glibc_frames) - 1])));
+    CHECK(in_context_entry(
+        reinterpret_cast<std::uintptr_t>(addresses[static_cast<std::size_t>(glibc_frames) - 1])));
 }
 
 TEST_CASE("switch: an exception can be thrown and caught within a context") {
@@ -334,9 +340,12 @@ TEST_CASE("switch: an exception can be thrown and caught within a context") {
     }
 }
 
-TEST_CASE("switch: an exception that nobody catches in a context ends the process by terminate, not by a wild unwind") {
+TEST_CASE(
+    "switch: an exception that nobody catches in a context ends the process by terminate, not by a wild "
+    "unwind") {
     CHECK(weft::testing::signal_of_death([] {
-              other_context other(weft_switch_same_thread, [](other_context&) { throw std::runtime_error("stray"); });
+              other_context other(weft_switch_same_thread,
+                                  [](other_context&) { throw std::runtime_error("stray"); });
               other.resume();
           }) == SIGABRT);
 }
