@@ -45,8 +45,8 @@ struct live_connection {
 // What one worker knows of its connections. Only its own fibers touch the list; the counters are read by others.
 struct alignas(64) worker_connections {
     live_connection first;                  // not a connection: the head of the ring
-    std::atomic<std::uint64_t> opened{0};   // accepted by this worker, wherever they live
-    std::atomic<std::uint64_t> closed{0};   // lived here, and have ended
+    counter opened;                         // accepted by this worker, wherever they live
+    counter closed;                         // lived here, and have ended
 
     worker_connections() { first.next = first.previous = &first; }
 
@@ -73,6 +73,7 @@ class server {
   private:
     using acceptor = fiber<void>;
 
+    result<void> begin_accepting(std::vector<acceptor>& acceptors);
     void accept_connections(tcp_listener listener);
     void take(tcp_stream connection);
     void handle(tcp_stream connection);
@@ -118,6 +119,18 @@ result<void> server::open() {
 
 result<void> server::run() {
     std::vector<acceptor> acceptors;
+    const auto accepting = begin_accepting(acceptors);
+    const fiber_id self = this_fiber::id();
+    fiber_block& block = current_fiber();
+    if (accepting) {
+        const std::stop_callback when_stopped(stop_, [&] { scheduler::wake_if_live(block, self.generation); });
+        while (!stop_.stop_requested() && !this_fiber::cancelled()) park();
+    }
+    drain(acceptors);  // also when some could not begin: the others are using this object
+    return accepting;
+}
+
+result<void> server::begin_accepting(std::vector<acceptor>& acceptors) {
     for (unsigned n = 0; n < listeners_.size(); ++n) {
         for (tcp_listener& listener : listeners_[n]) {
             acceptors.push_back(WEFT_TRY(
@@ -125,13 +138,6 @@ result<void> server::run() {
                       {.name = "acceptor", .where = placement::fixed, .worker = n})));
         }
     }
-    const fiber_id self = this_fiber::id();
-    fiber_block& block = current_fiber();
-    {
-        const std::stop_callback when_stopped(stop_, [&] { scheduler::wake_if_live(block, self.generation); });
-        while (!stop_.stop_requested() && !this_fiber::cancelled()) park();
-    }
-    drain(acceptors);
     return {};
 }
 
@@ -155,11 +161,11 @@ void server::accept_connections(tcp_listener listener) {
 }
 
 void server::take(tcp_stream connection) {
-    worker_counters::add(connections_[this_fiber::worker_index()].opened);
+    connections_[this_fiber::worker_index()].opened.add();
     const auto spawned = spawn_detached([this, own = std::move(connection)]() mutable { handle(std::move(own)); },
                                         {.name = options_.name, .where = placement::spread});
     if (!spawned) {
-        worker_counters::add(connections_[this_fiber::worker_index()].closed);
+        connections_[this_fiber::worker_index()].closed.add();
         log::warn("a connection was dropped: {}", spawned.error().message());
     }
 }
@@ -173,7 +179,7 @@ void server::handle(tcp_stream connection) {
         }
         ~registered() {
             worker_connections::remove(*this);
-            worker_counters::add(where.closed);
+            where.closed.add();
         }
         worker_connections& where;
     } const listed(here);
@@ -185,9 +191,9 @@ void server::drain(std::vector<acceptor>& acceptors) {
     for (acceptor& each : acceptors) each.cancel();
     for (acceptor& each : acceptors) each.join();
     const time_point begin = worker::current()->owner().time().now();
-    wait_until_all_closed(begin + options_.drain_grace, true);
+    wait_until_all_closed(deadline_after(begin, options_.drain_grace), true);
     request_all(request_end_input);
-    wait_until_all_closed(begin + options_.drain_deadline, true);
+    wait_until_all_closed(deadline_after(begin, options_.drain_deadline), true);
     if (all_closed()) return;
     request_all(request_cancel);
     wait_until_all_closed(no_deadline, false);
@@ -197,8 +203,8 @@ void server::drain(std::vector<acceptor>& acceptors) {
 // equal, all had ended. Nothing is opened any more when this is asked.
 bool server::all_closed() const {
     std::uint64_t closed = 0, opened = 0;
-    for (const auto& each : connections_) closed += each.closed.load(std::memory_order_acquire);
-    for (const auto& each : connections_) opened += each.opened.load(std::memory_order_acquire);
+    for (const auto& each : connections_) closed += each.closed.read();
+    for (const auto& each : connections_) opened += each.opened.read();
     return opened == closed;
 }
 

@@ -11,7 +11,7 @@
 #include <array>
 #include <cerrno>
 
-#include <weft/runtime/assert.hpp>
+#include <weft/runtime/fiber.hpp>
 #include <weft/runtime/io.hpp>
 
 namespace weft {
@@ -157,6 +157,8 @@ result<void> tcp_stream::finish(time_point deadline) {
     WEFT_TRY(shutdown(shutdown_side::sending));
     std::array<std::byte, 512> dropped;
     while (!WEFT_TRY(read_some(dropped, deadline, draining::is_ignored)).empty()) {
+        // A read that has something never waits, so a peer that does not stop sending would keep this up for ever.
+        if (this_fiber::now() >= deadline) return failure(errc::timed_out);
     }
     return {};
 }
@@ -194,7 +196,8 @@ tcp_listener::tcp_listener(int descriptor) : stream_(std::make_unique<accept_str
 }
 tcp_listener::tcp_listener(tcp_listener&&) noexcept = default;
 tcp_listener& tcp_listener::operator=(tcp_listener&& other) noexcept {
-    std::swap(stream_, other.stream_);
+    tcp_listener taken(std::move(other));  // what this one had is closed with it
+    std::swap(stream_, taken.stream_);
     return *this;
 }
 
@@ -226,6 +229,7 @@ result<tcp_listener> tcp_listener::open(const address& at, const listen_options&
 result<tcp_stream> tcp_listener::accept(time_point deadline) {
     accept_stream& stream = *stream_;
     for (;;) {
+        if (this_fiber::cancelled()) return failure(errc::cancelled);  // also while connections never stop coming
         if (!stream.accepted.empty()) {
             tcp_stream connection(stream.accepted.front());
             stream.accepted.pop_front();

@@ -39,8 +39,9 @@ class tcp_stream {
     tcp_stream(tcp_stream&& other) noexcept
         : descriptor_(std::exchange(other.descriptor_, -1)), input_(std::exchange(other.input_, nullptr)) {}
     tcp_stream& operator=(tcp_stream&& other) noexcept {
-        std::swap(descriptor_, other.descriptor_);
-        std::swap(input_, other.input_);
+        tcp_stream taken(std::move(other));  // what this one had is closed with it
+        std::swap(descriptor_, taken.descriptor_);
+        std::swap(input_, taken.input_);
         return *this;
     }
     ~tcp_stream() { close(); }

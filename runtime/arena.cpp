@@ -61,6 +61,9 @@ arena::arena(const arena_options& options) noexcept
       mprotect_guards_max_(mprotect_guards_allowed()) {}
 
 result<std::unique_ptr<arena>> arena::create(const arena_options& options) {
+    constexpr std::size_t stack_bytes_max = std::size_t{1} << 40;
+    if (options.fibers_max == 0 || options.stack_bytes == 0 || options.stack_bytes > stack_bytes_max)
+        return failure(std::make_error_code(std::errc::invalid_argument));
     std::unique_ptr<arena> made(new arena(options));
     const std::size_t slots = options.fibers_max;
     made->block_memory_ = WEFT_TRY(reserved_memory::reserve(slots * sizeof(fiber_block)));
@@ -133,6 +136,12 @@ void arena::free_stack(std::uint32_t slot) noexcept {
     free_stacks_.push(slot);
 }
 
+void arena::trim_stack(std::uint32_t slot) noexcept {
+    constexpr std::size_t kept_bytes = 16 * 1024;
+    const stack_bounds stack = bounds(slot);
+    if (stack.bytes > kept_bytes) madvise(stack.bottom, stack.bytes - kept_bytes, MADV_DONTNEED);
+}
+
 arena_cache::~arena_cache() {
     for (const std::uint32_t slot : stacks_) arena_.free_stack(slot);
     while (blocks_ != nullptr) {
@@ -168,8 +177,14 @@ std::uint32_t arena_cache::allocate_stack() noexcept {
 }
 
 void arena_cache::free_stack(std::uint32_t slot) noexcept {
+    freed_since_trim_ = true;
     if (stacks_.size() == stacks_max) arena_.free_stack(slot);
     else stacks_.push_back(slot);
+}
+
+void arena_cache::trim() noexcept {
+    freed_since_trim_ = false;
+    for (const std::uint32_t slot : stacks_) arena_.trim_stack(slot);
 }
 
 }  // namespace weft

@@ -78,9 +78,17 @@ class arena {
     std::uint32_t allocate_stack() noexcept;
     /// Gives the stack's pages back to the system.
     void free_stack(std::uint32_t slot) noexcept;
+    /// Gives back what lies deeper in an unused stack than nearly every fiber goes.
+    void trim_stack(std::uint32_t slot) noexcept;
 
     stack_bounds bounds(std::uint32_t slot) const noexcept {
         return {stacks_.data() + slot * slot_bytes_ + guard_bytes_, slot_bytes_ - guard_bytes_};
+    }
+    /// The address lies in the guard below that stack (or where one would be).
+    bool is_guard(std::uint32_t slot, const void* address) const noexcept {
+        const auto* byte = static_cast<const std::byte*>(address);
+        const std::byte* bottom = bounds(slot).bottom;
+        return byte < bottom && byte >= bottom - guard_bytes_;
     }
     /// Where the stack begins, aligned to 16. Coloured: the tops of neighbours lie on different cache sets.
     void* top(std::uint32_t slot) const noexcept {
@@ -131,6 +139,11 @@ class arena_cache {
     std::uint32_t allocate_stack() noexcept;
     void free_stack(std::uint32_t slot) noexcept;
 
+    /// Stacks were given back since the last trim(), and may have grown deep.
+    bool wants_trim() const noexcept { return freed_since_trim_; }
+    /// Gives back what lies deeper in the stacks that are kept than nearly every fiber goes.
+    void trim() noexcept;
+
     // Stacks keep their touched pages while they are in here; beyond that number the pages go back to the system.
     static constexpr std::uint32_t stacks_max = 256;
     static constexpr std::uint32_t blocks_max = 1024;
@@ -140,6 +153,7 @@ class arena_cache {
     std::vector<std::uint32_t> stacks_;
     fiber_block* blocks_ = nullptr;  // linked through fiber_block::next
     std::size_t blocks_count_ = 0;
+    bool freed_since_trim_ = false;
 };
 
 }  // namespace weft

@@ -12,6 +12,11 @@ using time_point = std::chrono::time_point<std::chrono::steady_clock, duration>;
 /// The deadline of what may take for ever. It compares later than any other time.
 inline constexpr time_point no_deadline = time_point::max();
 
+/// now + time, but no_deadline where that is too far to name.
+constexpr time_point deadline_after(time_point now, duration time) noexcept {
+    return time < no_deadline - now ? now + time : no_deadline;
+}
+
 /// Tells a time that never goes back. Every thread may ask.
 class clock {
   public:

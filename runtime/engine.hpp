@@ -3,7 +3,6 @@
 // io_uring stands behind it (ring.hpp); nothing outside of an engine knows which one it is.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include <weft/runtime/clock.hpp>
+#include <weft/runtime/counter.hpp>
 #include <weft/runtime/result.hpp>
 
 struct sockaddr;
@@ -34,7 +34,7 @@ struct operation {
     };
 
     kind what{};
-    bool done = false;          ///< Set by the engine when the operation has left the kernel.
+    bool done = false;          ///< Set when the engine reports that the operation has left the kernel.
     /// A send that the kernel takes whole at once reports nothing: `done` stays false, and the operation has left the
     /// kernel when has_taken() says so. One that it cannot take whole fails at once with what it took, or -EAGAIN, and
     /// never waits: `done` is set before has_taken() becomes true.
@@ -78,14 +78,14 @@ struct receive_stream {
     bool has_input() const noexcept { return first_piece != no_piece || kept_taken < kept.size(); }
 };
 
-/// What an engine has done so far; monotonic. Read by others while it runs: single words, written by one thread.
+/// What an engine has done so far; counted by its worker, read by anybody.
 struct engine_counters {
-    std::atomic<std::uint64_t> enters{0};          ///< System calls that submit, wait or look.
-    std::atomic<std::uint64_t> submitted{0};       ///< Operations handed to the kernel.
-    std::atomic<std::uint64_t> completed{0};       ///< Completions taken from it.
-    std::atomic<std::uint64_t> overflows{0};       ///< Times that the completion queue was found overflown.
-    std::atomic<std::uint64_t> buffers_ran_out{0}; ///< Times that a stream had to be armed again, because the pool was empty.
-    std::atomic<std::uint64_t> wakes_received{0};  ///< Wake-ups by other threads.
+    counter enters;              ///< System calls that submit, wait or look.
+    counter submitted;           ///< Operations handed to the kernel.
+    counter completed;           ///< Completions taken from it.
+    counter overflows;           ///< Times that the completion queue was found overflown.
+    counter buffers_ran_out;     ///< Times that a stream had to be armed again, because the pool was empty.
+    counter wakes_received;      ///< Wake-ups by other threads.
 };
 
 /// One per worker. Every function but wake() is called by the worker's own thread.
@@ -115,7 +115,7 @@ class engine {
     virtual void arm(receive_stream& stream) noexcept = 0;
     /// As for accept_stream.
     virtual void disarm(receive_stream& stream) noexcept = 0;
-    /// Moves what has come into `buffer`, and says how many bytes that were.
+    /// Moves what has come into `buffer`, and says how many bytes that were. What finds no room is kept.
     virtual std::size_t take(receive_stream& stream, std::span<std::byte> buffer) noexcept = 0;
     /// Drops what has come, disarms, and ends the stream. The descriptor may be closed next.
     virtual void end(receive_stream& stream) noexcept = 0;

@@ -86,18 +86,26 @@ struct stored {
 /// exception that it let out, in the block. Nothing is thrown out of it.
 template <class Function, class Result>
 void run_closure(fiber_block& fiber) noexcept {
-    fiber.entry = nullptr;
+    const fiber_code* after_the_end = nullptr;
     try {
         Function function = stored<Function>::take(fiber);
         if constexpr (std::is_void_v<Result>) {
             std::move(function)();
         } else {
             stored<Result>::construct(fiber, std::move(function)());
-            fiber.entry = [](fiber_block& ended) { stored<Result>::destroy(ended); };
+            static constexpr fiber_code destroy{stored<Result>::destroy, ""};
+            after_the_end = &destroy;
         }
     } catch (...) {
         fiber.exception = std::current_exception();
     }
+    fiber.code = after_the_end;
+}
+
+/// A name that a person recognises, made by the compiler: `... [with Function = main()::<lambda()>]`.
+template <class Function>
+constexpr const char* name_of() noexcept {
+    return __PRETTY_FUNCTION__;
 }
 
 template <class Function>
@@ -116,7 +124,8 @@ fiber_block* spawn(scheduler& owner, Function&& function, const spawn_options& o
         release(*made);
         throw;
     }
-    made->entry = run_closure<closure, result_of<Function>>;
+    static constexpr fiber_code code{run_closure<closure, result_of<Function>>, name_of<closure>()};
+    made->code = &code;
     launch(owner, *made, options);
     return made;
 }
@@ -124,7 +133,7 @@ fiber_block* spawn(scheduler& owner, Function&& function, const spawn_options& o
 }  // namespace detail
 
 /// The owner of a fiber whose function returns R. Movable; used by one thread at a time, which may be a fiber of any
-/// runtime or a thread of the host.
+/// runtime or a thread of the host. It must not outlive the fiber's runtime.
 template <class R>
 class [[nodiscard]] fiber {
   public:
@@ -155,7 +164,7 @@ class [[nodiscard]] fiber {
         } after{std::exchange(block_, nullptr)};
         if (after.block->exception) std::rethrow_exception(std::exchange(after.block->exception, nullptr));
         if constexpr (!std::is_void_v<R>) {
-            after.block->entry = nullptr;
+            after.block->code = nullptr;
             return detail::stored<R>::take(*after.block);
         }
     }

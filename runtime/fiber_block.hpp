@@ -14,6 +14,7 @@
 namespace weft {
 
 class worker;
+struct fiber_block;
 struct waiter;
 
 /// Why a parked fiber should look around; bits of fiber_requests.
@@ -49,6 +50,12 @@ struct exception_globals {
     unsigned int uncaught_exceptions = 0;
 };
 
+/// What is done with the object in fiber_block::storage.
+struct fiber_code {
+    void (*act)(fiber_block&);
+    const char* function;  ///< For reports: which closure it is.
+};
+
 /// One slot of the arena's dense array. The first line is what a switch touches.
 struct alignas(64) fiber_block {
     // Line 0: the hot path.
@@ -70,7 +77,7 @@ struct alignas(64) fiber_block {
     // Line 1: waiting and ending.
     timer deadline;                           ///< Linked in the home worker's wheel.
     fiber_requests requests;
-    void (*entry)(fiber_block&) = nullptr;    ///< Runs the closure in `storage`. After the end: destroys the result there.
+    const fiber_code* code = nullptr;         ///< Runs the closure in `storage`. After the end: destroys the result there.
     std::atomic<waiter*> joiner{nullptr};     ///< Who waits for the end; joiner_ended once there is nothing to wait for.
     std::exception_ptr exception;             ///< Exactly when failed.
 

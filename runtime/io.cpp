@@ -38,9 +38,12 @@ class wait_scope {
     fiber_block& fiber() noexcept { return fiber_; }
     worker& home() noexcept { return home_; }
 
+    /// Also asked before a wait: what can be had at once would keep a fiber that was asked to stop.
+    bool cancelled() const noexcept { return options_.heeds_cancel && cancel_requested(); }
+
     enum class reason { none, timed_out, cancelled, input_ended };
     reason to_give_up() const noexcept {
-        if (options_.heeds_cancel && cancel_requested()) return reason::cancelled;
+        if (cancelled()) return reason::cancelled;
         if (ends_with_input_ && fiber_.requests.pending(request_end_input)) return reason::input_ended;
         if (fiber_.timer_fired) return reason::timed_out;
         return reason::none;
@@ -69,7 +72,6 @@ wait_scope::reason wait_until_done(wait_scope& scope, operation& started) noexce
         }
         park();
     }
-    --scope.fiber().operations_in_flight;
     return reason;
 }
 
@@ -114,6 +116,7 @@ result<void> send_rest(wait_scope& scope, const operation& quiet) noexcept {
 
 result<std::size_t> perform(operation& operation, const wait_options& options) noexcept {
     wait_scope scope(options);
+    if (scope.cancelled()) return failure(errc::cancelled);
     start(scope, operation);
     const auto reason = wait_until_done(scope, operation);
     return outcome(operation, reason);
@@ -122,6 +125,7 @@ result<std::size_t> perform(operation& operation, const wait_options& options) n
 exchanged send_and_perform(operation& to_send, time_point send_deadline, operation& receive,
                            const wait_options& options) noexcept {
     wait_scope scope(options);
+    if (scope.cancelled()) return {failure(errc::cancelled), failure(errc::cancelled)};
     to_send.quiet = true;
     start(scope, to_send);
     start(scope, receive);
@@ -130,8 +134,10 @@ exchanged send_and_perform(operation& to_send, time_point send_deadline, operati
     // nothing, the send has succeeded.
     auto reason = wait_scope::reason::none;
     result<void> sent;
+    bool reported = false;  // the quiet send was
     while (!receive.done || to_send.done) {
         if (to_send.done) {
+            reported = true;
             to_send.done = false;
             scope.begin_send(send_deadline);
             sent = send_rest(scope, to_send);
@@ -145,7 +151,7 @@ exchanged send_and_perform(operation& to_send, time_point send_deadline, operati
         }
         park();
     }
-    scope.fiber().operations_in_flight = static_cast<std::uint8_t>(scope.fiber().operations_in_flight - 2);
+    if (!reported) --scope.fiber().operations_in_flight;
     if (!sent) return {sent, failure(sent.error())};
     return {{}, outcome(receive, reason)};
 }
@@ -170,7 +176,14 @@ class stream_wait {
     }
     stream_wait(const stream_wait&) = delete;
     stream_wait& operator=(const stream_wait&) = delete;
-    ~stream_wait() { stream_.waiting_fiber = nullptr; }
+    ~stream_wait() { pause(); }
+
+    /// Until resume() what comes is kept, like everything that comes while nobody waits: the engine's buffers go back.
+    void pause() noexcept {
+        stream_.waiting_fiber = nullptr;
+        if (stream_.first_piece != receive_stream::no_piece) scope_.home().io().take(stream_, {});
+    }
+    void resume() noexcept { stream_.waiting_fiber = &scope_.fiber(); }
 
     bool over() noexcept { return stream_.has_input() || stream_.ended || stream_.error != 0 || reason_ != reason::none; }
 
@@ -204,6 +217,7 @@ class stream_wait {
 
 result<std::span<std::byte>> receive_from(receive_stream& stream, buffer_source buffer, const wait_options& options) noexcept {
     wait_scope scope(options);
+    if (scope.cancelled()) return failure(errc::cancelled);
     stream_wait wait(scope, stream);
     while (!wait.over()) wait.step();
     return wait.outcome(buffer);
@@ -238,21 +252,26 @@ exchanged_bytes send_and_receive_from(operation& to_send, time_point send_deadli
             to_send.quiet = true;
             start(scope, to_send);
             result<void> sent;
+            bool reported = false;  // the quiet send was
             // Whatever wakes the fiber, it stays until the kernel has taken the send; the report of a send that could not
             // be taken whole comes before that.
             while (sent && (to_send.done || !scope.home().io().has_taken(to_send) || !wait.over())) {
                 if (to_send.done) {
+                    reported = true;
                     to_send.done = false;
+                    // A peer that sends and does not read must not have the engine's buffers for as long as it likes.
+                    wait.pause();
                     scope.begin_send(send_deadline);
                     sent = send_rest(scope, to_send);
                     scope.end_send();
+                    wait.resume();
                 } else if (wait.over()) {
                     yield();
                 } else {
                     wait.step();
                 }
             }
-            --scope.fiber().operations_in_flight;
+            if (!reported) --scope.fiber().operations_in_flight;
             if (!sent) return {sent, failure(sent.error())};
             return {{}, wait.outcome(buffer)};
         }
@@ -331,7 +350,9 @@ result<void> sleep_until(time_point when) noexcept {
     }
 }
 
-result<void> sleep_for(duration time) noexcept { return sleep_until(worker::current()->owner().time().now() + time); }
+result<void> sleep_for(duration time) noexcept {
+    return sleep_until(deadline_after(worker::current()->owner().time().now(), time));
+}
 
 }  // namespace this_fiber
 

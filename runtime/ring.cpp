@@ -278,7 +278,9 @@ void ring::start(operation& operation) noexcept {
 }
 
 bool ring::has_taken(const operation& quiet) const noexcept {
-    return static_cast<std::int32_t>(io_uring_smp_load_acquire(ring_.sq.khead) - quiet.ticket) >= 0;
+    // While the completion queue is overflown the report of a failure may not have been seen yet.
+    return static_cast<std::int32_t>(io_uring_smp_load_acquire(ring_.sq.khead) - quiet.ticket) >= 0 &&
+           (io_uring_smp_load_acquire(ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) == 0;
 }
 
 receive_stream* ring::open_stream(int descriptor) noexcept {
@@ -301,7 +303,7 @@ std::size_t ring::take(receive_stream& stream, std::span<std::byte> buffer) noex
     std::size_t taken = 0;
     const auto move = [&](const std::byte* from, std::size_t bytes) {
         bytes = std::min(bytes, buffer.size() - taken);
-        std::memcpy(buffer.data() + taken, from, bytes);
+        if (bytes != 0) std::memcpy(buffer.data() + taken, from, bytes);
         taken += bytes;
         return bytes;
     };
@@ -409,7 +411,7 @@ unsigned ring::flush() noexcept {
 }
 
 void ring::enter(unsigned to_submit, unsigned min_complete, const __kernel_timespec* timeout) noexcept {
-    ++counters_.enters;
+    counters_.enters.add();
     unsigned flags = enter_flags_ | IORING_ENTER_GETEVENTS;
     io_uring_getevents_arg argument{};
     void* last = nullptr;
@@ -422,7 +424,7 @@ void ring::enter(unsigned to_submit, unsigned min_complete, const __kernel_times
     const int taken = io_uring_enter2(static_cast<unsigned>(enter_descriptor_), to_submit, min_complete, flags,
                                       static_cast<sigset_t*>(last), last != nullptr ? sizeof argument : _NSIG / 8);
     if (taken >= 0) {
-        counters_.submitted += static_cast<unsigned>(taken);
+        counters_.submitted.add(static_cast<unsigned>(taken));
         return;
     }
     // Time is up; a signal; the completion queue is overflown (EBUSY) or there is no memory just now (EAGAIN): what was
@@ -434,7 +436,7 @@ void ring::enter(unsigned to_submit, unsigned min_complete, const __kernel_times
 void ring::turn(time_point now, time_point until) noexcept {
     const unsigned to_submit = flush();
     const unsigned kernel_flags = io_uring_smp_load_acquire(ring_.sq.kflags);
-    if (kernel_flags & IORING_SQ_CQ_OVERFLOW) [[unlikely]] ++counters_.overflows;
+    if (kernel_flags & IORING_SQ_CQ_OVERFLOW) [[unlikely]] counters_.overflows.add();
     const bool look = kernel_flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
     const bool wait = until > now && io_uring_cq_ready(&ring_) == 0;
     if (wait && until != no_deadline) {
@@ -457,15 +459,14 @@ void ring::reap() noexcept {
     for (unsigned head = *ring_.cq.khead; head != io_uring_smp_load_acquire(ring_.cq.ktail); head = *ring_.cq.khead) {
         const io_uring_cqe entry = ring_.cq.cqes[head & ring_.cq.ring_mask];
         io_uring_smp_store_release(ring_.cq.khead, head + 1);
-        ++counters_.completed;
+        counters_.completed.add();
         void* object = reinterpret_cast<void*>(entry.user_data & ~tag_mask);
         const bool more = entry.flags & IORING_CQE_F_MORE;
         switch (entry.user_data & tag_mask) {
             case tag_operation: {
                 auto& finished = *static_cast<operation*>(object);
                 finished.result = entry.res;
-                finished.done = true;
-                scheduler::wake(*finished.waiting_fiber);
+                scheduler::complete(finished);
                 break;
             }
             case tag_accept_stream:
@@ -473,7 +474,7 @@ void ring::reap() noexcept {
                 break;
             case tag_receive_stream: complete_receive(*static_cast<receive_stream*>(object), entry); break;
             case tag_wake:
-                ++counters_.wakes_received;
+                counters_.wakes_received.add();
                 if (!more) listen_for_wakes();
                 break;
             default: break;
@@ -523,7 +524,7 @@ void ring::complete_receive(receive_stream& stream, const io_uring_cqe& entry) n
         stream.ended = true;
     } else if (entry.res == -ENOBUFS) {
         // Nothing is lost: the bytes are in the socket, and whoever waits arms the stream again.
-        ++counters_.buffers_ran_out;
+        counters_.buffers_ran_out.add();
         pool_.grow();
     } else if (entry.res < 0 && entry.res != -ECANCELED) {
         stream.error = -entry.res;

@@ -30,7 +30,7 @@ fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_h
     made->operations_in_flight = 0;
     made->hops = 0;
     made->exceptions = {};
-    made->entry = nullptr;
+    made->code = nullptr;
     made->requests.reset(made->word.generation());
     made->joiner.store(nullptr, std::memory_order_relaxed);
     made->references.store(with_handle ? 2 : 1, std::memory_order_relaxed);
@@ -84,17 +84,16 @@ runtime_counters counters_of(scheduler& of) noexcept {
     sum.fibers_failed = of.failed();
     for (unsigned n = 0; n < of.worker_count(); ++n) {
         worker& each = of.worker_at(n);
-        const auto read = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };
         const worker_counters& counted = each.counters();
-        sum.fibers_born += read(counted.born);
-        sum.fibers_ended += read(counted.ended);
-        sum.fibers_born_away += read(counted.born_away);
-        sum.deflections += read(counted.deflected_out);
-        sum.runs += read(counted.runs);
-        sum.wakes_sent += read(counted.wakes_sent);
-        sum.sleeps += read(counted.sleeps);
-        sum.enters += read(each.io().counters().enters);
-        sum.operations += read(each.io().counters().submitted);
+        sum.fibers_born += counted.born.read();
+        sum.fibers_ended += counted.ended.read();
+        sum.fibers_born_away += counted.born_away.read();
+        sum.deflections += counted.deflected_out.read();
+        sum.runs += counted.runs.read();
+        sum.wakes_sent += counted.wakes_sent.read();
+        sum.sleeps += counted.sleeps.read();
+        sum.enters += each.io().counters().enters.read();
+        sum.operations += each.io().counters().submitted.read();
     }
     return sum;
 }

@@ -24,6 +24,7 @@ struct runtime_options {
     std::size_t stack_bytes = 64 * 1024;     ///< Of each fiber, usable, without the guard page.
     guard_level guards = guard_level::per_stack;
     bool allow_guard_install = true;         ///< Use MADV_GUARD_INSTALL where the kernel has it (Linux 6.13).
+    bool report_stack_overflows = true;      ///< A SIGSEGV handler that names the fiber, then lets the signal take its course.
     const clock* time = nullptr;             ///< nullptr: the system's. Must outlive the runtime.
     engine_factory make_engine = make_default_ring;
 };

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include <weft/runtime/fiber_block.hpp>
 #include <weft/runtime/log.hpp>
+#include <weft/runtime/overflow.hpp>
 #include <weft/runtime/runtime.hpp>
 #include <weft/runtime/worker.hpp>
 
@@ -50,6 +52,7 @@ result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& opti
     std::unique_ptr<scheduler> made(
         new scheduler(options.time != nullptr ? *options.time : monotonic_clock()));
     const auto cpus = cpus_of_workers(options, machine);
+    if (options.report_stack_overflows) report_stack_overflows();
     made->arena_ = WEFT_TRY(arena::create({.fibers_max = options.fibers_max,
                                            .stack_bytes = options.stack_bytes,
                                            .guards = options.guards,
@@ -78,14 +81,20 @@ bool scheduler::all_ended() const noexcept {
     // What has ended is summed up before what was born. Births come first, so when the two sums are equal there was a
     // moment in between at which every fiber had ended; and only a live fiber, or a thread outside, makes new ones.
     std::uint64_t ended = 0;
-    for (auto& each : workers_) ended += each->counters().ended.load(std::memory_order_acquire);
+    for (auto& each : workers_) ended += each->counters().ended.read();
     std::uint64_t born = born_outside_.load(std::memory_order_acquire);
-    for (auto& each : workers_) born += each->counters().born.load(std::memory_order_acquire);
+    for (auto& each : workers_) born += each->counters().born.read();
     return born == ended;
 }
 
 void scheduler::wake(fiber_block& fiber) noexcept {
     if (fiber.word.notify()) fiber.home.load(std::memory_order_relaxed)->owner().enqueue(fiber);
+}
+
+void scheduler::complete(operation& finished) noexcept {
+    finished.done = true;
+    --finished.waiting_fiber->operations_in_flight;
+    wake(*finished.waiting_fiber);
 }
 
 void scheduler::wake_if_live(fiber_block& fiber, std::uint32_t generation) noexcept {
@@ -117,7 +126,7 @@ void scheduler::release(fiber_block& fiber) noexcept {
     if (fiber.references.load(std::memory_order_acquire) > 1 &&
         fiber.references.fetch_sub(1, std::memory_order_acq_rel) > 1)
         return;
-    if (fiber.entry != nullptr) fiber.entry(fiber);  // a result that nobody took
+    if (fiber.code != nullptr) fiber.code->act(fiber);  // a result that nobody took
     if (fiber.exception) {
         report_uncollected(fiber);
         fiber.exception = nullptr;
@@ -142,7 +151,7 @@ void scheduler::report_uncollected(const fiber_block& fiber) noexcept {
 void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worker) noexcept {
     worker* here = worker::current();
     if (here != nullptr && &here->owner() != this) here = nullptr;
-    if (here != nullptr) worker_counters::add(here->counters().born);
+    if (here != nullptr) here->counters().born.add();
     else born_outside_.fetch_add(1, std::memory_order_relaxed);
 
     worker* home;
@@ -153,7 +162,7 @@ void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worke
                                         : *workers_[next_worker_.fetch_add(1, std::memory_order_relaxed) % worker_count()];
         home = &choose(first, where);
     }
-    if (here != nullptr && home != here) worker_counters::add(here->counters().born_away);
+    if (here != nullptr && home != here) here->counters().born_away.add();
     if (here == home) here->adopt();
     fiber.home.store(home, std::memory_order_relaxed);
     fiber.word.notify();

@@ -29,6 +29,8 @@ class scheduler {
 
     /// Wakes a fiber that is known to be live, because what it waits for has just happened. Any thread.
     static void wake(fiber_block& fiber) noexcept;
+    /// The engine's: the operation, which has its result, has left the kernel. Wakes its fiber.
+    static void complete(operation& finished) noexcept;
     /// Wakes the fiber of that generation, if it is live still. Any thread.
     static void wake_if_live(fiber_block& fiber, std::uint32_t generation) noexcept;
 

@@ -15,21 +15,25 @@ waiter::waiter() noexcept : fiber_(nullptr), generation_(0) {
 void waiter::wait() noexcept {
     while (!woken()) {
         if (fiber_ != nullptr) park();
-        else woken_.wait(0, std::memory_order_acquire);
+        else state_.wait(asleep, std::memory_order_acquire);
+    }
+    // Only ever seen when a waker on another thread is in the middle of wake().
+    while (state_.load(std::memory_order_acquire) != left_alone) {
+        if (fiber_ != nullptr) yield();
     }
 }
 
-void waiter::wait_or_cancelled() noexcept {
-    while (!woken() && !cancel_requested()) park();
-}
-
 void waiter::wake() noexcept {
-    // The one who waits may return, and this object end, as soon as woken_ is set: copy first.
-    fiber_block* fiber = fiber_;
+    fiber_block* const fiber = fiber_;
+    if (fiber == nullptr) {
+        state_.store(left_alone, std::memory_order_release);
+        state_.notify_one();  // uses the address only: the one who waited, and this object, may be gone already
+        return;
+    }
     const std::uint32_t generation = generation_;
-    woken_.store(1, std::memory_order_release);
-    if (fiber != nullptr) scheduler::wake_if_live(*fiber, generation);
-    else woken_.notify_one();  // uses the address only
+    state_.store(being_woken, std::memory_order_release);
+    scheduler::wake_if_live(*fiber, generation);
+    state_.store(left_alone, std::memory_order_release);
 }
 
 }  // namespace weft

@@ -17,17 +17,19 @@ struct waiter {
 
     /// Parks the fiber, or blocks the thread, until wake() has been called. Not cut short by a request to cancel.
     void wait() noexcept;
-    /// Parks the fiber until wake() has been called or the fiber was asked to stop.
-    void wait_or_cancelled() noexcept;
-    bool woken() const noexcept { return woken_.load(std::memory_order_acquire) != 0; }
+    bool woken() const noexcept { return state_.load(std::memory_order_acquire) != asleep; }
 
     /// Any thread, once. What was written before is visible to the one who waits.
     void wake() noexcept;
 
   private:
-    fiber_block* fiber_;          // nullptr: a thread, which waits on woken_
+    // being_woken: what was waited for has happened, but the waker still needs the fiber's block, which lives no longer
+    // than the fiber's runtime.
+    enum state : std::uint32_t { asleep, being_woken, left_alone };
+
+    fiber_block* fiber_;                      // nullptr: a thread, which waits on state_
     std::uint32_t generation_;
-    std::atomic<std::uint32_t> woken_{0};  // the release in wake() pairs with the acquire in woken()
+    std::atomic<std::uint32_t> state_{asleep};  // the releases in wake() pair with the acquires of the one who waits
 };
 
 }  // namespace weft

@@ -9,6 +9,7 @@
 
 #include <switchers/switch.hpp>
 #include <weft/runtime/log.hpp>
+#include <weft/runtime/overflow.hpp>
 
 namespace weft {
 namespace {
@@ -21,6 +22,8 @@ constexpr int fibers_per_turn = 256;
 constexpr std::uint8_t hops_max = 2;
 // What a full mailbox left in the outbox is tried again after this long, should there be nothing else to do.
 constexpr duration outbox_retry{1'000'000};
+// Stacks that fibers have left are trimmed so often at most, by a worker that has nothing else to do.
+constexpr duration trim_interval{1'000'000'000};
 // While the runtime closes, idle workers look so often whether the last fiber has ended.
 constexpr duration closing_check{2'000'000};
 // Looks at the inputs before a worker that has had work from its neighbours sleeps: about 10 µs.
@@ -87,6 +90,7 @@ result<void> worker::start(engine_factory make_engine, std::vector<unsigned> nei
     thread_ = std::thread([this, make_engine, &ready] {
         const std::string name = "weft-" + std::to_string(index_);
         pthread_setname_np(pthread_self(), name.c_str());
+        const signal_stack for_handlers;
         if (cpu_) {
             cpu_set_t only;
             CPU_ZERO(&only);
@@ -154,7 +158,7 @@ void worker::run_one(fiber_block& fiber) noexcept {
     fiber.hops = 0;
     running_ = &fiber;
     *thread_exceptions_ = fiber.exceptions;
-    worker_counters::add(counters_.runs);
+    counters_.runs.add();
 
     const stack_bounds stack = sanitizer::active ? owner_.fibers().bounds(fiber.stack_slot) : stack_bounds{};
     sanitizer::before_switch(loop_left_, fiber.sanitizer_context, stack.bottom, stack.bytes);
@@ -207,7 +211,7 @@ void worker::end(fiber_block& fiber) noexcept {
         if (waiter* joiner = fiber.joiner.exchange(joiner_ended, std::memory_order_acq_rel)) joiner->wake();
     }
     owner_.release(fiber);
-    worker_counters::add(counters_.ended);
+    counters_.ended.add();
 }
 
 void worker::leave(fiber_block& fiber) noexcept {
@@ -259,7 +263,7 @@ bool worker::deflect(fiber_block& fiber) noexcept {
     ++fiber.hops;
     fiber.moving = true;
     fiber.home.store(best, std::memory_order_relaxed);
-    worker_counters::add(counters_.deflected_out);
+    counters_.deflected_out.add();
     send(fiber);
     return true;
 }
@@ -276,7 +280,7 @@ void worker::send_outboxes() noexcept {
         if (out.empty()) continue;
         // One wake at most for all that leaves in this turn (R8).
         if (out.flush_to(owner_.mailbox_between(index_, to)) && owner_.worker_at(to).wake_if_sleeping())
-            worker_counters::add(counters_.wakes_sent);
+            counters_.wakes_sent.add();
         if (!out.empty()) outboxes_used_ = true;
     }
 }
@@ -337,7 +341,15 @@ void worker::wait_for_work() noexcept {
         until = wheel_.next_expiry();
         if (outboxes_used_) until = std::min(until, now_ + outbox_retry);
         if (closing) until = std::min(until, now_ + closing_check);
-        worker_counters::add(counters_.sleeps);
+        if (cache_.wants_trim()) {
+            if (now_ >= next_trim_) {
+                cache_.trim();
+                next_trim_ = now_ + trim_interval;
+            } else {
+                until = std::min(until, next_trim_);
+            }
+        }
+        counters_.sleeps.add();
     }
     engine_->turn(now_, until);
     sleeping_.store(false, std::memory_order_relaxed);
@@ -413,7 +425,7 @@ void yield() noexcept {
 void fiber_main(void* block) {
     auto& fiber = *static_cast<fiber_block*>(block);
     worker::current()->arrived();
-    fiber.entry(fiber);
+    fiber.code->act(fiber);
     fiber.word.end(fiber.exception ? fiber_state::failed : fiber_state::finished);
     worker::current()->leave_for_good(fiber);
 }

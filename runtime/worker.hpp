@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <weft/runtime/arena.hpp>
+#include <weft/runtime/counter.hpp>
 #include <weft/runtime/engine.hpp>
 #include <weft/runtime/fiber_block.hpp>
 #include <weft/runtime/inbox.hpp>
@@ -26,19 +27,13 @@ namespace weft {
 
 /// Counted by one worker, for itself; read by others as hints.
 struct worker_counters {
-    std::atomic<std::uint64_t> born{0};           ///< Fibers that fibers on this worker spawned.
-    std::atomic<std::uint64_t> ended{0};          ///< Fibers that ended on this worker.
-    std::atomic<std::uint64_t> runs{0};           ///< Times that a fiber was switched to.
-    std::atomic<std::uint64_t> born_away{0};      ///< Of those born, sent to another worker to live there.
-    std::atomic<std::uint64_t> deflected_out{0};  ///< Mobile fibers that were woken here and sent to a neighbour.
-    std::atomic<std::uint64_t> wakes_sent{0};     ///< System calls made to wake another worker.
-    std::atomic<std::uint64_t> sleeps{0};         ///< Times that it had nothing to do and waited in its engine.
-
-    static void add(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1) noexcept {
-        // Release: whoever sees that a fiber has ended sees that it, and all that it spawned, was born
-        // (scheduler::all_ended).
-        counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_release);
-    }
+    counter born;           ///< Fibers that fibers on this worker spawned.
+    counter ended;          ///< Fibers that ended on this worker.
+    counter runs;           ///< Times that a fiber was switched to.
+    counter born_away;      ///< Of those born, sent to another worker to live there.
+    counter deflected_out;  ///< Mobile fibers that were woken here and sent to a neighbour.
+    counter wakes_sent;     ///< System calls made to wake another worker.
+    counter sleeps;         ///< Times that it had nothing to do and waited in its engine.
 };
 
 class worker {
@@ -129,6 +124,7 @@ class worker {
     bool outboxes_used_ = false;
     timing_wheel wheel_;
     arena_cache cache_;
+    time_point next_trim_{};             // earliest; of the stacks in cache_
     std::uint32_t live_ = 0;             // fibers whose home is here and that have not ended
     bool cancelled_fibers_ = false;
     bool spins_ = false;                 // there are CPUs enough for every worker

@@ -85,6 +85,7 @@ class connection final : transaction {
     std::size_t consumed_ = 0;          // bytes of in_ that belong to it
     byte_buffer after_chunks_{worker_.pool};  // what came behind a chunked body
     bool body_read_ = false;
+    std::optional<result<std::string_view>> body_result_;  // what read_body() returned: it does so again
     bool continue_owed_ = false;        // the client waits for a 100
     bool head_only_ = false;
 
@@ -132,13 +133,13 @@ result<bool> connection::receive() {
         in_.release();
     }
     const time_point now = this_fiber::now();
-    const time_point deadline = idle ? now + options_.idle_timeout : head_deadline_;
+    const time_point deadline = idle ? deadline_after(now, options_.idle_timeout) : head_deadline_;
     // The answers' memory is held while the first wait lasts, because the kernel may still be sending from it.
     const time_point first_deadline = idle && !out_.empty() ? std::min(deadline, now + answers_held_max) : deadline;
     const draining drain = idle ? draining::ends_input : draining::is_ignored;
     const auto space = [this] { return in_.reserve(receive_bytes_min); };
 
-    auto [written, read] = stream_.exchange_into(out_.bytes(), now + options_.write_timeout, space, first_deadline, drain);
+    auto [written, read] = stream_.exchange_into(out_.bytes(), deadline_after(now, options_.write_timeout), space, first_deadline, drain);
     WEFT_TRY(std::move(written));
     out_.release();
     if (!read && read.error() == errc::timed_out && first_deadline < deadline)
@@ -154,7 +155,7 @@ result<bool> connection::receive() {
         unread_ = server_.stop.stop_requested();
         return false;
     }
-    if (idle) head_deadline_ = this_fiber::now() + options_.header_timeout;
+    if (idle) head_deadline_ = deadline_after(this_fiber::now(), options_.header_timeout);
     in_.commit(bytes.size());
     return true;
 }
@@ -164,6 +165,7 @@ void connection::handle() {
     ++worker_.requests;
     consumed_ = parser_->head_bytes();
     body_read_ = head.framing == body_framing::none;
+    body_result_.reset();
     continue_owed_ = head.expect_continue;
     head_only_ = head.verb == method::head;
     if (!head.keep_alive) last_ = true;
@@ -187,19 +189,17 @@ void connection::handle() {
         after_chunks_.release();
     }
     if (!body_.empty()) body_ = {};
-    if (!in_.empty()) head_deadline_ = this_fiber::now() + options_.header_timeout;
+    head_only_ = false;
+    if (!in_.empty()) head_deadline_ = deadline_after(this_fiber::now(), options_.header_timeout);
 }
 
 // Whatever the handler does, the request has been answered, or the connection is broken, when this returns.
 void connection::call_handler(request& request, response& response) {
     int status = 0;
     try {
-        const auto returned = server_.handler.call(server_.handler.handler, request, response);
-        if (returned && response.sent()) return;
-        if (returned) {
-            static_cast<void>(response.send());
-            return;
-        }
+        auto returned = server_.handler.call(server_.handler.handler, request, response);
+        if (returned && !response.sent()) returned = response.send();
+        if (returned) return;
         status = status_of(returned.error());
         if (status == 0 && broken_) {
             log::error("http: {} {}: {}", request.method_name(), request.target(), returned.error().message());
@@ -213,7 +213,7 @@ void connection::call_handler(request& request, response& response) {
         status = 500;
     }
     if (!broken_) return;
-    if (response.sent()) last_ = true;  // what the peer has got may be incomplete
+    if (response.sent()) last_ = unread_ = true;  // what the peer has got may be incomplete, and it may go on sending
     else if (status < 400 || status > 599) broken_ = refuse(500);
     else if (!body_read_) broken_ = refuse(status);
     else static_cast<void>(respond({.status = status, .content_type = "text/plain"}, std::string(reason_phrase(status)) + '\n'));
@@ -283,7 +283,7 @@ result<void> connection::respond(const response_head& head, std::string_view bod
         out_.append(body);
     } else {
         const std::array<std::span<const std::byte>, 2> pieces{out_.bytes(), std::as_bytes(std::span(body))};
-        broken_ = stream_.writev(pieces, this_fiber::now() + options_.write_timeout);
+        broken_ = stream_.writev(pieces, deadline_after(this_fiber::now(), options_.write_timeout));
         out_.release();
     }
     if (broken_ && out_.size() > collected_bytes_max) broken_ = flush();
@@ -292,18 +292,21 @@ result<void> connection::respond(const response_head& head, std::string_view bod
 
 result<void> connection::flush() {
     if (out_.empty()) return {};
-    const auto written = stream_.write_all(out_.bytes(), this_fiber::now() + options_.write_timeout);
+    const auto written = stream_.write_all(out_.bytes(), deadline_after(this_fiber::now(), options_.write_timeout));
     out_.release();
     return written;
 }
 
 result<std::string_view> connection::read_body() {
-    if (body_read_ || !broken_) {
-        if (!broken_) return failure(broken_.error());
-        return body_.empty() ? std::string_view(in_.chars().data(), consumed_).substr(parser_->head_bytes())
-                             : std::string_view(body_);
+    if (!broken_) return failure(broken_.error());
+    if (!body_result_) {
+        switch (parser_->head().framing) {
+            case body_framing::none: body_result_ = std::string_view(); break;
+            case body_framing::content_length: body_result_ = read_sized_body(); break;
+            case body_framing::chunked: body_result_ = read_chunked_body(); break;
+        }
     }
-    return parser_->head().framing == body_framing::chunked ? read_chunked_body() : read_sized_body();
+    return *body_result_;
 }
 
 result<std::string_view> connection::read_sized_body() {
@@ -374,7 +377,7 @@ result<void> connection::prepare_to_read_body() {
 }
 
 result<std::span<std::byte>> connection::read_body_bytes(std::span<std::byte> buffer) {
-    auto read = stream_.read_some(buffer, this_fiber::now() + options_.body_timeout, draining::is_ignored);
+    auto read = stream_.read_some(buffer, deadline_after(this_fiber::now(), options_.body_timeout), draining::is_ignored);
     if (!read && read.error() == errc::timed_out) {
         last_ = unread_ = true;
         return failure(status_error(408));

@@ -271,9 +271,11 @@ TEST_CASE("arena: the memory of ten thousand parked fibers goes back to the syst
     const auto runtime = make_runtime(2);
     const auto park_all = [&] {
         std::vector<weft::fiber<bool>> fibers;
+        const auto runs_before = runtime->counters().runs;
         for (unsigned n = 0; n < count; ++n)
             fibers.push_back(*runtime->spawn([] { return this_fiber_slept(); }));
-        std::this_thread::sleep_for(100ms);
+        while (runtime->counters().runs < runs_before + count) std::this_thread::sleep_for(1ms);
+        std::this_thread::sleep_for(20ms);  // the last one has begun its run, and now parks
         const auto while_parked = resident_bytes();
         for (auto& each : fibers) each.cancel();
         for (auto& each : fibers) each.join();

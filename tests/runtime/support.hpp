@@ -41,7 +41,7 @@ constexpr unsigned scaled(unsigned plain, unsigned sanitized) {
 /// would wait for ever.
 class watchdog {
   public:
-    explicit watchdog(const char* sentence, std::chrono::seconds limit = std::chrono::seconds(60))
+    explicit watchdog(const char* sentence, std::chrono::seconds limit = std::chrono::seconds(240))
         : thread_([this, sentence, limit] {
               std::unique_lock lock(mutex_);
               if (over_changed_.wait_for(lock, limit, [this] { return over_; })) return;

@@ -113,7 +113,8 @@ struct walk {
         act();
         return 0;
     }
-    return at_depth(depth - 1, act) + 1;  // not a tail call
+    const volatile int below = at_depth(depth - 1, act);  // neither a tail call nor a loop
+    return below + 1;
 }
 
 bool in_context_entry(std::uintptr_t address) {
