@@ -29,19 +29,23 @@ duration daemon_flags::drain_deadline() const {
 std::optional<int> parse_flags(CLI::App& app, int argc, char** argv, daemon_flags& flags) {
     std::string cpus, log_level;
     app.set_version_flag("--version", app.get_name() + " " WEFT_VERSION);
-    app.add_option("--listen", flags.listen, "ADDRESS:PORT to listen on, [V6]:PORT too; port 0 takes a free one; may be repeated")
+    app.add_option("--listen", flags.listen,
+                   "ADDRESS:PORT to listen on, [V6]:PORT too; port 0 takes a free one; may be repeated")
         ->capture_default_str()
         ->allow_extra_args(false)
         ->check([](const std::string& text) {
-            return address::parse(text) ? "" : "'" + text + "' is no address like 127.0.0.1:8080 or [::1]:8080";
+            return address::parse(text) ? ""
+                                        : "'" + text + "' is no address like 127.0.0.1:8080 or [::1]:8080";
         });
     app.add_option("--workers", flags.workers, "worker threads; by default one for each CPU that may be used")
         ->check(CLI::Range(1u, 1024u));
     app.add_option("--cpus", cpus, "CPUs to bind the workers to, like 0,2-3");
-    app.add_option("--drain-seconds", flags.drain_seconds, "how long requests in flight may take after SIGTERM")
+    app.add_option("--drain-seconds", flags.drain_seconds,
+                   "how long requests in flight may take after SIGTERM")
         ->capture_default_str()
         ->check(CLI::Range(0.0, 86400.0));
-    app.add_option("--log-level", log_level, "trace, debug, info, warn, error or off; WEFT_LOG does the same");
+    app.add_option("--log-level", log_level,
+                   "trace, debug, info, warn, error or off; WEFT_LOG does the same");
     app.add_flag("--stats", flags.stats, "print a line of counters at the end");
     try {
         app.parse(argc, argv);
@@ -62,7 +66,9 @@ std::optional<int> parse_flags(CLI::App& app, int argc, char** argv, daemon_flag
     return std::nullopt;
 }
 
-void print_listening(const address& at) { std::fprintf(stderr, "listening on %s\n", at.to_string().c_str()); }
+void print_listening(const address& at) {
+    std::fprintf(stderr, "listening on %s\n", at.to_string().c_str());
+}
 
 int run_daemon(const daemon_flags& flags, const std::function<result<void>()>& main,
                const std::function<std::string()>& own_stats) {
@@ -73,9 +79,10 @@ int run_daemon(const daemon_flags& flags, const std::function<result<void>()>& m
         return returned;
     });
     if (flags.stats)
-        std::fprintf(stderr, "stats: enters=%lu operations=%lu runs=%lu sleeps=%lu wakes=%lu fibers=%lu away=%lu%s\n",
-                     counters.enters, counters.operations, counters.runs, counters.sleeps, counters.wakes_sent,
-                     counters.fibers_born, counters.fibers_born_away, own_stats ? own_stats().c_str() : "");
+        std::fprintf(
+            stderr, "stats: enters=%lu operations=%lu runs=%lu sleeps=%lu wakes=%lu fibers=%lu away=%lu%s\n",
+            counters.enters, counters.operations, counters.runs, counters.sleeps, counters.wakes_sent,
+            counters.fibers_born, counters.fibers_born_away, own_stats ? own_stats().c_str() : "");
     return status;
 }
 

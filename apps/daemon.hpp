@@ -26,9 +26,9 @@ struct daemon_flags {
     duration drain_deadline() const;
 };
 
-/// Adds the common flags to `app`, parses, and applies what concerns the process as a whole (log level, descriptor
-/// limit). An exit status when the program is to end now: 0 after --help and --version, 2 after a line that says which
-/// flag is wrong.
+/// Adds the common flags to `app`, parses, and applies what concerns the process as a whole (log level,
+/// descriptor limit). An exit status when the program is to end now: 0 after --help and --version, 2 after a
+/// line that says which flag is wrong.
 std::optional<int> parse_flags(CLI::App& app, int argc, char** argv, daemon_flags& flags);
 
 /// The line that says that the daemon is ready, and where.

@@ -34,9 +34,10 @@ constexpr std::uint32_t guard_group = 32;
 }  // namespace
 
 result<reserved_memory> reserved_memory::reserve(std::size_t bytes) {
-    // MAP_NORESERVE: far more than there is memory. Never together with MAP_HUGETLB, which would then succeed without
-    // a huge page to back it and kill the process at the first touch.
-    void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    // MAP_NORESERVE: far more than there is memory. Never together with MAP_HUGETLB, which would then succeed
+    // without a huge page to back it and kill the process at the first touch.
+    void* at =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) return failure(system_error(errno));
     // A huge page would back a whole group of stacks at the first touch of one.
     madvise(at, bytes, MADV_NOHUGEPAGE);
@@ -53,7 +54,8 @@ reserved_memory::~reserved_memory() {
 arena::arena(const arena_options& options) noexcept
     : fibers_max_(options.fibers_max),
       stacks_max_(options.fibers_max + options.caches * arena_cache::stacks_max),
-      cached_blocks_max_(std::min(arena_cache::blocks_max, options.fibers_max / 16 / std::max(options.caches, 1u))),
+      cached_blocks_max_(
+          std::min(arena_cache::blocks_max, options.fibers_max / 16 / std::max(options.caches, 1u))),
       guard_bytes_(options.guards == guard_level::none ? 0 : page_bytes()),
       slot_bytes_((options.stack_bytes + page_bytes() - 1) / page_bytes() * page_bytes() + guard_bytes_),
       guard_install_(options.allow_guard_install),
@@ -96,8 +98,8 @@ fiber_block* arena::allocate_block() noexcept {
     do {
         if (fresh >= fibers_max_) return nullptr;
     } while (!fresh_blocks_.compare_exchange_weak(fresh, fresh + 1, std::memory_order_relaxed));
-    // No constructor runs: a zeroed block is one in state initial, and somebody who walks the array may be looking at
-    // its word right now. What is not zero in an unused block is set here.
+    // No constructor runs: a zeroed block is one in state initial, and somebody who walks the array may be
+    // looking at its word right now. What is not zero in an unused block is set here.
     fiber_block& made = blocks_[fresh];
     made.index = fresh;
     made.stack_slot = no_slot;
@@ -116,15 +118,18 @@ std::uint32_t arena::allocate_stack() noexcept {
 
 bool arena::place_guard(std::uint32_t slot) noexcept {
     const guard_level level = guards();
-    if (level == guard_level::none || (level == guard_level::per_group && slot % guard_group != 0)) return true;
+    if (level == guard_level::none || (level == guard_level::per_group && slot % guard_group != 0))
+        return true;
     std::byte* guard = stacks_.data() + slot * slot_bytes_;
     if (guard_install_) return madvise(guard, guard_bytes_, MADV_GUARD_INSTALL) == 0;
     if (level == guard_level::per_stack &&
         mprotect_guards_.fetch_add(1, std::memory_order_relaxed) >= mprotect_guards_max_) {
         if (guards_.exchange(guard_level::per_group, std::memory_order_relaxed) == guard_level::per_stack)
-            log::warn("{} stacks have guard pages; from now on one in {} gets one, because vm.max_map_count allows no "
-                      "more mappings (raise it, or run Linux 6.13 or later)",
-                      mprotect_guards_max_, guard_group);
+            log::warn(
+                "{} stacks have guard pages; from now on one in {} gets one, because vm.max_map_count allows "
+                "no "
+                "more mappings (raise it, or run Linux 6.13 or later)",
+                mprotect_guards_max_, guard_group);
         if (slot % guard_group != 0) return true;
     }
     return mprotect(guard, guard_bytes_, PROT_NONE) == 0;
@@ -178,8 +183,10 @@ std::uint32_t arena_cache::allocate_stack() noexcept {
 
 void arena_cache::free_stack(std::uint32_t slot) noexcept {
     freed_since_trim_ = true;
-    if (stacks_.size() == stacks_max) arena_.free_stack(slot);
-    else stacks_.push_back(slot);
+    if (stacks_.size() == stacks_max)
+        arena_.free_stack(slot);
+    else
+        stacks_.push_back(slot);
 }
 
 void arena_cache::trim() noexcept {

@@ -1,4 +1,5 @@
-// Memory of all fibers of a runtime: a dense array of control blocks, and a region of stacks with guard pages.
+// Memory of all fibers of a runtime: a dense array of control blocks, and a region of stacks with guard
+// pages.
 #pragma once
 
 #include <atomic>
@@ -21,11 +22,11 @@ enum class guard_level : std::uint8_t {
 };
 
 struct arena_options {
-    std::uint32_t fibers_max = 1'000'000;     ///< How many fibers may exist at once. Address space, not memory.
-    std::size_t stack_bytes = 64 * 1024;      ///< Usable bytes of each stack, rounded up to whole pages.
+    std::uint32_t fibers_max = 1'000'000;  ///< How many fibers may exist at once. Address space, not memory.
+    std::size_t stack_bytes = 64 * 1024;   ///< Usable bytes of each stack, rounded up to whole pages.
     guard_level guards = guard_level::per_stack;
-    bool allow_guard_install = true;          ///< Use MADV_GUARD_INSTALL (Linux 6.13) where the kernel has it.
-    unsigned caches = 0;                      ///< How many arena_caches there will be at most.
+    bool allow_guard_install = true;  ///< Use MADV_GUARD_INSTALL (Linux 6.13) where the kernel has it.
+    unsigned caches = 0;              ///< How many arena_caches there will be at most.
 };
 
 /// The lowest byte and the size of what a fiber may use.
@@ -73,8 +74,8 @@ class arena {
     /// Blocks with a lower index exist; those from here on were never used.
     std::uint32_t blocks_used() const noexcept;
 
-    /// The number of a stack with its guard in place. There is a stack for every block, whatever the caches hold.
-    /// no_slot only when the kernel refuses a guard page even of the sparse kind.
+    /// The number of a stack with its guard in place. There is a stack for every block, whatever the caches
+    /// hold. no_slot only when the kernel refuses a guard page even of the sparse kind.
     std::uint32_t allocate_stack() noexcept;
     /// Gives the stack's pages back to the system.
     void free_stack(std::uint32_t slot) noexcept;
@@ -96,8 +97,8 @@ class arena {
         return stack.bottom + stack.bytes - slot * 7 % 16 * 64;
     }
 
-    /// How many free blocks one cache may keep from the others. All of them together keep a sixteenth at most, so that
-    /// about fibers_max fibers can exist wherever they are spawned.
+    /// How many free blocks one cache may keep from the others. All of them together keep a sixteenth at
+    /// most, so that about fibers_max fibers can exist wherever they are spawned.
     std::size_t cached_blocks_max() const noexcept { return cached_blocks_max_; }
 
     /// What guards there are in fact, after any fall-back.
@@ -112,21 +113,21 @@ class arena {
     std::size_t cached_blocks_max_;
     std::size_t guard_bytes_;
     std::size_t slot_bytes_;
-    bool guard_install_;                           // the kernel has MADV_GUARD_INSTALL
+    bool guard_install_;  // the kernel has MADV_GUARD_INSTALL
     std::atomic<guard_level> guards_;
-    std::uint32_t mprotect_guards_max_;            // from vm.max_map_count
+    std::uint32_t mprotect_guards_max_;  // from vm.max_map_count
     std::atomic<std::uint32_t> mprotect_guards_{0};
 
     reserved_memory block_memory_, stacks_, block_links_, stack_links_;
     fiber_block* blocks_ = nullptr;
     free_list free_blocks_{nullptr};
     free_list free_stacks_{nullptr};
-    std::atomic<std::uint32_t> fresh_blocks_{0};   // the first index that was never handed out
+    std::atomic<std::uint32_t> fresh_blocks_{0};  // the first index that was never handed out
     std::atomic<std::uint32_t> fresh_stacks_{0};
 };
 
-/// A worker's own few free blocks and stacks, last in, first out: no atomic operation, and warm in its caches.
-/// Fibers that end without parking all run on the stack on top of this.
+/// A worker's own few free blocks and stacks, last in, first out: no atomic operation, and warm in its
+/// caches. Fibers that end without parking all run on the stack on top of this.
 class arena_cache {
   public:
     explicit arena_cache(arena& from) noexcept : arena_(from) {}
@@ -144,7 +145,8 @@ class arena_cache {
     /// Gives back what lies deeper in the stacks that are kept than nearly every fiber goes.
     void trim() noexcept;
 
-    // Stacks keep their touched pages while they are in here; beyond that number the pages go back to the system.
+    // Stacks keep their touched pages while they are in here; beyond that number the pages go back to the
+    // system.
     static constexpr std::uint32_t stacks_max = 256;
     static constexpr std::uint32_t blocks_max = 1024;
 

@@ -9,8 +9,8 @@ namespace weft::detail {
 }  // namespace weft::detail
 
 /// Holds in every build: it guards against misuse by the caller, so it stays on in releases.
-#define WEFT_ASSERT(condition, sentence)                                                                 \
-    (static_cast<bool>(condition) ? static_cast<void>(0)                                                 \
+#define WEFT_ASSERT(condition, sentence)                 \
+    (static_cast<bool>(condition) ? static_cast<void>(0) \
                                   : ::weft::detail::assertion_failed(sentence, __FILE__, __LINE__))
 
 /// Holds in debug builds: it guards weft's own invariants on hot paths.

@@ -6,8 +6,8 @@
 
 namespace weft {
 
-/// Where a read finds memory, asked for once there is something to read: until then the reader needs to hold none.
-/// Refers to the function that it was made from, which must outlive the call that it is passed to.
+/// Where a read finds memory, asked for once there is something to read: until then the reader needs to hold
+/// none. Refers to the function that it was made from, which must outlive the call that it is passed to.
 class buffer_source {
   public:
     template <class Function>

@@ -33,14 +33,14 @@ enum class placement : std::uint8_t {
 };
 
 struct spawn_options {
-    std::string_view name = {};             ///< For logs and debuggers; its first 23 bytes are kept.
+    std::string_view name = {};  ///< For logs and debuggers; its first 23 bytes are kept.
     placement where = placement::near;
-    unsigned worker = 0;                    ///< For placement::fixed; smaller than the number of workers.
-    /// False: it runs on one worker from its first instruction on, so thread-locals behave as in a thread. True: it may
-    /// be moved to another worker whenever it is woken (R6).
+    unsigned worker = 0;  ///< For placement::fixed; smaller than the number of workers.
+    /// False: it runs on one worker from its first instruction on, so thread-locals behave as in a thread.
+    /// True: it may be moved to another worker whenever it is woken (R6).
     bool mobile = false;
-    /// The rounding mode and the exception masks of floating point travel with the fiber. Needed only by code that
-    /// changes them and parks before it changes them back.
+    /// The rounding mode and the exception masks of floating point travel with the fiber. Needed only by code
+    /// that changes them and parks before it changes them back.
     bool keep_fp_control_words = false;
 };
 
@@ -62,16 +62,22 @@ struct stored {
 
     template <class... Arguments>
     static void construct(fiber_block& fiber, Arguments&&... arguments) {
-        if constexpr (fits) new (fiber.storage.data()) T(std::forward<Arguments>(arguments)...);
-        else new (fiber.storage.data()) T*(new T(std::forward<Arguments>(arguments)...));
+        if constexpr (fits)
+            new (fiber.storage.data()) T(std::forward<Arguments>(arguments)...);
+        else
+            new (fiber.storage.data()) T*(new T(std::forward<Arguments>(arguments)...));
     }
     static T& get(fiber_block& fiber) noexcept {
-        if constexpr (fits) return *std::launder(reinterpret_cast<T*>(fiber.storage.data()));
-        else return **std::launder(reinterpret_cast<T**>(fiber.storage.data()));
+        if constexpr (fits)
+            return *std::launder(reinterpret_cast<T*>(fiber.storage.data()));
+        else
+            return **std::launder(reinterpret_cast<T**>(fiber.storage.data()));
     }
     static void destroy(fiber_block& fiber) noexcept {
-        if constexpr (fits) get(fiber).~T();
-        else delete &get(fiber);
+        if constexpr (fits)
+            get(fiber).~T();
+        else
+            delete &get(fiber);
     }
     static T take(fiber_block& fiber) {
         struct destroy_at_exit {
@@ -82,8 +88,8 @@ struct stored {
     }
 };
 
-/// The first function of a fiber: moves the closure to the fiber's own stack, runs it, and leaves its result, or the
-/// exception that it let out, in the block. Nothing is thrown out of it.
+/// The first function of a fiber: moves the closure to the fiber's own stack, runs it, and leaves its result,
+/// or the exception that it let out, in the block. Nothing is thrown out of it.
 template <class Function, class Result>
 void run_closure(fiber_block& fiber) noexcept {
     const fiber_code* after_the_end = nullptr;
@@ -132,8 +138,8 @@ fiber_block* spawn(scheduler& owner, Function&& function, const spawn_options& o
 
 }  // namespace detail
 
-/// The owner of a fiber whose function returns R. Movable; used by one thread at a time, which may be a fiber of any
-/// runtime or a thread of the host. It must not outlive the fiber's runtime.
+/// The owner of a fiber whose function returns R. Movable; used by one thread at a time, which may be a fiber
+/// of any runtime or a thread of the host. It must not outlive the fiber's runtime.
 template <class R>
 class [[nodiscard]] fiber {
   public:
@@ -153,8 +159,8 @@ class [[nodiscard]] fiber {
     bool joinable() const noexcept { return block_ != nullptr; }
     fiber_id id() const noexcept { return {block_->index, block_->word.generation()}; }
 
-    /// Waits for the end: parks a fiber, blocks a thread. Returns what the function returned, or throws what it let out.
-    /// Once only.
+    /// Waits for the end: parks a fiber, blocks a thread. Returns what the function returned, or throws what
+    /// it let out. Once only.
     R join() {
         WEFT_ASSERT(joinable(), "a fiber can be joined once, and not after it was detached");
         detail::wait_for_end(*block_);
@@ -203,7 +209,8 @@ template <class Function>
 /// The same without a handle: nobody waits for it, and an exception that it lets out is logged.
 template <class Function>
 [[nodiscard]] result<void> spawn_detached(Function&& function, const spawn_options& options = {}) {
-    if (detail::spawn(detail::current_scheduler(), std::forward<Function>(function), options, false) == nullptr)
+    if (detail::spawn(detail::current_scheduler(), std::forward<Function>(function), options, false) ==
+        nullptr)
         return failure(make_error_code(errc::too_many_fibers));
     return {};
 }

@@ -23,7 +23,8 @@ enum fiber_request : std::uint8_t {
     request_end_input = 2,  ///< A read that would have to wait reports the end of the stream instead.
 };
 
-/// What has been asked of a fiber, tagged with its generation so that a late request never reaches a stranger (R3).
+/// What has been asked of a fiber, tagged with its generation so that a late request never reaches a stranger
+/// (R3).
 class fiber_requests {
   public:
     void reset(std::uint32_t generation) noexcept {
@@ -34,7 +35,8 @@ class fiber_requests {
         std::uint64_t now = word_.load(std::memory_order_relaxed);
         do {
             if (now >> 32 != generation) return false;
-        } while (!word_.compare_exchange_weak(now, now | bits, std::memory_order_release, std::memory_order_relaxed));
+        } while (!word_.compare_exchange_weak(now, now | bits, std::memory_order_release,
+                                              std::memory_order_relaxed));
         return true;
     }
     bool pending(fiber_request which) const noexcept { return word_.load(std::memory_order_acquire) & which; }
@@ -43,8 +45,8 @@ class fiber_requests {
     std::atomic<std::uint64_t> word_{0};  // generation in the upper half, bits in the lower
 };
 
-/// The C++ runtime's per-thread exception state (Itanium C++ ABI 2.2.2): it belongs to the fiber, not to the thread,
-/// because a fiber may park inside a catch block.
+/// The C++ runtime's per-thread exception state (Itanium C++ ABI 2.2.2): it belongs to the fiber, not to the
+/// thread, because a fiber may park inside a catch block.
 struct exception_globals {
     void* caught_exceptions = nullptr;
     unsigned int uncaught_exceptions = 0;
@@ -60,33 +62,40 @@ struct fiber_code {
 struct alignas(64) fiber_block {
     // Line 0: the hot path.
     fiber_word word;
-    void* stack_pointer = nullptr;            ///< Where the saved context lies; valid exactly while yielded or queued.
-    std::atomic<fiber_block*> next{nullptr};  ///< Link of the one list that holds the block (overflow, outbox, inbox).
-    std::atomic<worker*> home{nullptr};       ///< Whose run queue it goes to when woken. Written by the home worker.
+    void* stack_pointer = nullptr;  ///< Where the saved context lies; valid exactly while yielded or queued.
+    std::atomic<fiber_block*> next{
+        nullptr};  ///< Link of the one list that holds the block (overflow, outbox, inbox).
+    std::atomic<worker*> home{
+        nullptr};  ///< Whose run queue it goes to when woken. Written by the home worker.
     exception_globals exceptions;
-    std::uint32_t index = 0;                  ///< Own position in the array; never changes.
-    std::uint32_t stack_slot = no_slot;       ///< no_slot until the first run.
-    std::atomic<std::uint8_t> references{0};  ///< The fiber itself and its handle: the last one frees the slot.
-    std::uint8_t operations_in_flight = 0;    ///< The kernel may write to its stack: it must not leave its worker.
-    std::uint8_t hops = 0;                    ///< Deflections since it last ran.
-    bool mobile : 1 = false;                  ///< May move when it is woken (R6).
-    bool moving : 1 = false;                  ///< Deflected, and not yet arrived at its new home.
+    std::uint32_t index = 0;             ///< Own position in the array; never changes.
+    std::uint32_t stack_slot = no_slot;  ///< no_slot until the first run.
+    std::atomic<std::uint8_t> references{
+        0};  ///< The fiber itself and its handle: the last one frees the slot.
+    std::uint8_t operations_in_flight =
+        0;                    ///< The kernel may write to its stack: it must not leave its worker.
+    std::uint8_t hops = 0;    ///< Deflections since it last ran.
+    bool mobile : 1 = false;  ///< May move when it is woken (R6).
+    bool moving : 1 = false;  ///< Deflected, and not yet arrived at its new home.
     bool keeps_fp_control_words : 1 = false;  ///< Uses the _fp switchers.
     bool timer_fired : 1 = false;             ///< Set by the home worker when `deadline` has passed.
 
     // Line 1: waiting and ending.
-    timer deadline;                           ///< Linked in the home worker's wheel.
+    timer deadline;  ///< Linked in the home worker's wheel.
     fiber_requests requests;
-    const fiber_code* code = nullptr;         ///< Runs the closure in `storage`. After the end: destroys the result there.
-    std::atomic<waiter*> joiner{nullptr};     ///< Who waits for the end; joiner_ended once there is nothing to wait for.
-    std::exception_ptr exception;             ///< Exactly when failed.
+    const fiber_code* code =
+        nullptr;  ///< Runs the closure in `storage`. After the end: destroys the result there.
+    std::atomic<waiter*> joiner{
+        nullptr};                  ///< Who waits for the end; joiner_ended once there is nothing to wait for.
+    std::exception_ptr exception;  ///< Exactly when failed.
 
     // Line 2 and 3: what the author gave, and what the sanitizers want.
     std::array<char, 23> name{};
     std::uint8_t name_length = 0;
     void* sanitizer_context = nullptr;
     static constexpr std::size_t storage_bytes = 96;
-    alignas(16) std::array<std::byte, storage_bytes> storage;  ///< The closure, later the result; or a pointer to it.
+    alignas(16)
+        std::array<std::byte, storage_bytes> storage;  ///< The closure, later the result; or a pointer to it.
 
     std::string_view name_view() const noexcept { return {name.data(), name_length}; }
 };
@@ -97,7 +106,8 @@ static_assert(sizeof(fiber_block) == 256);
 /// In fiber_block::joiner: the fiber has ended.
 inline waiter* const joiner_ended = reinterpret_cast<waiter*>(std::uintptr_t{1});
 
-/// An intrusive first-in, first-out list through fiber_block::next. One thread at a time; unbounded by nature (R7).
+/// An intrusive first-in, first-out list through fiber_block::next. One thread at a time; unbounded by nature
+/// (R7).
 class fiber_fifo {
   public:
     bool empty() const noexcept { return head_ == nullptr; }
@@ -105,8 +115,10 @@ class fiber_fifo {
 
     void push(fiber_block& fiber) noexcept {
         fiber.next.store(nullptr, std::memory_order_relaxed);
-        if (tail_ == nullptr) head_ = &fiber;
-        else tail_->next.store(&fiber, std::memory_order_relaxed);
+        if (tail_ == nullptr)
+            head_ = &fiber;
+        else
+            tail_->next.store(&fiber, std::memory_order_relaxed);
         tail_ = &fiber;
         ++size_;
     }

@@ -18,7 +18,8 @@ class free_list {
         std::uint64_t head = head_.load(std::memory_order_relaxed);
         do {
             links_[slot].store(slot_of(head), std::memory_order_relaxed);
-            // Release: pairs with the acquire in pop, which makes the link (and the freed slot's content) visible.
+            // Release: pairs with the acquire in pop, which makes the link (and the freed slot's content)
+            // visible.
         } while (!head_.compare_exchange_weak(head, with_next_tag(head, slot), std::memory_order_release,
                                               std::memory_order_relaxed));
     }
@@ -29,8 +30,9 @@ class free_list {
         for (;;) {
             const std::uint32_t slot = slot_of(head);
             if (slot == no_slot) return no_slot;
-            // Another thread may pop `slot` and push it again between this load and the exchange: the link is then
-            // stale, but the tag has changed and the exchange fails. The array outlives the list: the load is safe.
+            // Another thread may pop `slot` and push it again between this load and the exchange: the link is
+            // then stale, but the tag has changed and the exchange fails. The array outlives the list: the
+            // load is safe.
             const std::uint32_t next = links_[slot].load(std::memory_order_relaxed);
             if (head_.compare_exchange_weak(head, with_next_tag(head, next), std::memory_order_acquire,
                                             std::memory_order_acquire))
@@ -39,7 +41,9 @@ class free_list {
     }
 
   private:
-    static constexpr std::uint32_t slot_of(std::uint64_t head) noexcept { return static_cast<std::uint32_t>(head); }
+    static constexpr std::uint32_t slot_of(std::uint64_t head) noexcept {
+        return static_cast<std::uint32_t>(head);
+    }
     static constexpr std::uint64_t with_next_tag(std::uint64_t head, std::uint32_t slot) noexcept {
         return ((head >> 32) + 1) << 32 | slot;
     }

@@ -14,9 +14,10 @@ class inbox {
         fiber_block* head = head_.load(std::memory_order_relaxed);
         do {
             fiber.next.store(head, std::memory_order_relaxed);
-            // Release: pairs with the acquire in take_all; what the producer wrote to the fiber is visible there. There
-            // is no ABA problem, because the consumer never pops one: it takes the whole list.
-        } while (!head_.compare_exchange_weak(head, &fiber, std::memory_order_release, std::memory_order_relaxed));
+            // Release: pairs with the acquire in take_all; what the producer wrote to the fiber is visible
+            // there. There is no ABA problem, because the consumer never pops one: it takes the whole list.
+        } while (
+            !head_.compare_exchange_weak(head, &fiber, std::memory_order_release, std::memory_order_relaxed));
     }
 
     bool empty() const noexcept { return head_.load(std::memory_order_acquire) == nullptr; }

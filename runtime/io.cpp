@@ -52,8 +52,10 @@ class wait_scope {
   private:
     void set_deadline(time_point deadline) noexcept {
         fiber_.timer_fired = false;
-        if (deadline != no_deadline) home_.wheel().arm(fiber_.deadline, deadline);
-        else home_.wheel().disarm(fiber_.deadline);
+        if (deadline != no_deadline)
+            home_.wheel().arm(fiber_.deadline, deadline);
+        else
+            home_.wheel().disarm(fiber_.deadline);
     }
 
     fiber_block& fiber_;
@@ -62,7 +64,8 @@ class wait_scope {
     bool ends_with_input_;
 };
 
-// Parks until the operation, which was started, has left the kernel; asks for that when there is a reason to give up.
+// Parks until the operation, which was started, has left the kernel; asks for that when there is a reason to
+// give up.
 wait_scope::reason wait_until_done(wait_scope& scope, operation& started) noexcept {
     auto reason = wait_scope::reason::none;
     while (!started.done) {
@@ -86,10 +89,14 @@ result<std::size_t> outcome(const operation& finished, wait_scope::reason reason
     if (finished.result >= 0) return static_cast<std::size_t>(finished.result);
     if (finished.result == -ECANCELED) {
         switch (reason) {
-            case wait_scope::reason::timed_out: return failure(errc::timed_out);
-            case wait_scope::reason::cancelled: return failure(errc::cancelled);
-            case wait_scope::reason::input_ended: return std::size_t{0};
-            case wait_scope::reason::none: break;
+            case wait_scope::reason::timed_out:
+                return failure(errc::timed_out);
+            case wait_scope::reason::cancelled:
+                return failure(errc::cancelled);
+            case wait_scope::reason::input_ended:
+                return std::size_t{0};
+            case wait_scope::reason::none:
+                break;
         }
     }
     return failure(system_error(-finished.result));
@@ -129,9 +136,9 @@ exchanged send_and_perform(operation& to_send, time_point send_deadline, operati
     to_send.quiet = true;
     start(scope, to_send);
     start(scope, receive);
-    // The kernel tries the send while it takes the submission, before it looks at `receive`; so a report of a send that
-    // it could not take whole comes before that of `receive`, and when `receive` is done and the send has reported
-    // nothing, the send has succeeded.
+    // The kernel tries the send while it takes the submission, before it looks at `receive`; so a report of a
+    // send that it could not take whole comes before that of `receive`, and when `receive` is done and the
+    // send has reported nothing, the send has succeeded.
     auto reason = wait_scope::reason::none;
     result<void> sent;
     bool reported = false;  // the quiet send was
@@ -162,7 +169,8 @@ receive_stream* open_stream(int descriptor) noexcept {
 
 void end_stream(receive_stream& stream) noexcept {
     worker* here = worker::current();
-    WEFT_ASSERT(here != nullptr, "a connection that was received from must be closed by a fiber of the same worker");
+    WEFT_ASSERT(here != nullptr,
+                "a connection that was received from must be closed by a fiber of the same worker");
     here->io().end(stream);
 }
 
@@ -178,14 +186,17 @@ class stream_wait {
     stream_wait& operator=(const stream_wait&) = delete;
     ~stream_wait() { pause(); }
 
-    /// Until resume() what comes is kept, like everything that comes while nobody waits: the engine's buffers go back.
+    /// Until resume() what comes is kept, like everything that comes while nobody waits: the engine's buffers
+    /// go back.
     void pause() noexcept {
         stream_.waiting_fiber = nullptr;
         if (stream_.first_piece != receive_stream::no_piece) scope_.home().io().take(stream_, {});
     }
     void resume() noexcept { stream_.waiting_fiber = &scope_.fiber(); }
 
-    bool over() noexcept { return stream_.has_input() || stream_.ended || stream_.error != 0 || reason_ != reason::none; }
+    bool over() noexcept {
+        return stream_.has_input() || stream_.ended || stream_.error != 0 || reason_ != reason::none;
+    }
 
     /// Parks once, unless there is a reason to give up. Giving up costs nothing: the stream stays armed.
     void step() noexcept {
@@ -215,7 +226,8 @@ class stream_wait {
 
 }  // namespace
 
-result<std::span<std::byte>> receive_from(receive_stream& stream, buffer_source buffer, const wait_options& options) noexcept {
+result<std::span<std::byte>> receive_from(receive_stream& stream, buffer_source buffer,
+                                          const wait_options& options) noexcept {
     wait_scope scope(options);
     if (scope.cancelled()) return failure(errc::cancelled);
     stream_wait wait(scope, stream);
@@ -253,13 +265,14 @@ exchanged_bytes send_and_receive_from(operation& to_send, time_point send_deadli
             start(scope, to_send);
             result<void> sent;
             bool reported = false;  // the quiet send was
-            // Whatever wakes the fiber, it stays until the kernel has taken the send; the report of a send that could not
-            // be taken whole comes before that.
+            // Whatever wakes the fiber, it stays until the kernel has taken the send; the report of a send
+            // that could not be taken whole comes before that.
             while (sent && (to_send.done || !scope.home().io().has_taken(to_send) || !wait.over())) {
                 if (to_send.done) {
                     reported = true;
                     to_send.done = false;
-                    // A peer that sends and does not read must not have the engine's buffers for as long as it likes.
+                    // A peer that sends and does not read must not have the engine's buffers for as long as
+                    // it likes.
                     wait.pause();
                     scope.begin_send(send_deadline);
                     sent = send_rest(scope, to_send);
@@ -309,7 +322,9 @@ result<void> wait_for_connection(accept_stream& stream, time_point deadline) noe
     return {};
 }
 
-void arm(accept_stream& stream) noexcept { worker::current()->io().arm(stream); }
+void arm(accept_stream& stream) noexcept {
+    worker::current()->io().arm(stream);
+}
 
 void disarm_and_wait(accept_stream& stream) noexcept {
     stream.waiting_fiber = &current_fiber();
@@ -326,8 +341,10 @@ void abandon(std::unique_ptr<accept_stream> stream) noexcept {
 
 void close_descriptor(int descriptor) noexcept {
     worker* here = worker::current();
-    if (here != nullptr) here->io().close(descriptor);
-    else ::close(descriptor);
+    if (here != nullptr)
+        here->io().close(descriptor);
+    else
+        ::close(descriptor);
 }
 
 void sleep_regardless(time_point when) noexcept {
@@ -343,9 +360,12 @@ result<void> sleep_until(time_point when) noexcept {
     wait_scope scope(options);
     for (;;) {
         switch (scope.to_give_up()) {
-            case wait_scope::reason::timed_out: return {};
-            case wait_scope::reason::cancelled: return failure(errc::cancelled);
-            default: park();
+            case wait_scope::reason::timed_out:
+                return {};
+            case wait_scope::reason::cancelled:
+                return failure(errc::cancelled);
+            default:
+                park();
         }
     }
 }

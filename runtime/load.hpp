@@ -7,8 +7,8 @@
 
 namespace weft {
 
-/// Written by its worker once per turn, read by any that looks for a place to put a fiber. Lies on a line of its own.
-/// All values are hints: relaxed, and a turn old.
+/// Written by its worker once per turn, read by any that looks for a place to put a fiber. Lies on a line of
+/// its own. All values are hints: relaxed, and a turn old.
 class alignas(64) load_meter {
   public:
     static constexpr std::uint32_t threshold_min = 40;
@@ -41,8 +41,10 @@ class alignas(64) load_meter {
     }
 
     void adapt() noexcept {
-        if (level() > 90) set(threshold_, std::max(threshold() - 5, threshold_min));
-        else if (level() < 30) set(threshold_, std::min(threshold() + 5, threshold_max));
+        if (level() > 90)
+            set(threshold_, std::max(threshold() - 5, threshold_min));
+        else if (level() < 30)
+            set(threshold_, std::min(threshold() + 5, threshold_max));
     }
 
     std::atomic<std::uint32_t> level_{0};

@@ -18,8 +18,8 @@ namespace {
 constexpr std::size_t lines_waiting_max = 8192;
 
 std::optional<spdlog::level::level_enum> level_of(std::string_view name) {
-    for (const auto level : {spdlog::level::trace, spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
-                             spdlog::level::err, spdlog::level::off}) {
+    for (const auto level : {spdlog::level::trace, spdlog::level::debug, spdlog::level::info,
+                             spdlog::level::warn, spdlog::level::err, spdlog::level::off}) {
         const auto its_name = spdlog::level::to_string_view(level);
         if (name == std::string_view(its_name.data(), its_name.size())) return level;
     }
@@ -64,15 +64,17 @@ struct process_log {
         pthread_sigmask(SIG_SETMASK, &all, &before);
         threads = std::make_shared<spdlog::details::thread_pool>(lines_waiting_max, 1);
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        logger = std::make_shared<spdlog::async_logger>("weft", std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>(),
-                                                        threads, spdlog::async_overflow_policy::overrun_oldest);
+        logger = std::make_shared<spdlog::async_logger>(
+            "weft", std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>(), threads,
+            spdlog::async_overflow_policy::overrun_oldest);
         logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ weft: %v");
         const char* wanted = std::getenv("WEFT_LOG");
         const auto level = level_of(wanted == nullptr ? "warn" : wanted);
         logger->set_level(level.value_or(spdlog::level::warn));
         logger->flush_on(spdlog::level::warn);
         end_logger = std::make_shared<spdlog::async_logger>("", end, threads);
-        if (!level) logger->warn("WEFT_LOG={} is no level: use trace, debug, info, warn, error or off", wanted);
+        if (!level)
+            logger->warn("WEFT_LOG={} is no level: use trace, debug, info, warn, error or off", wanted);
     }
 
     std::shared_ptr<spdlog::details::thread_pool> threads;
@@ -89,7 +91,9 @@ process_log& the_log() {
 }  // namespace
 
 namespace log {
-spdlog::logger& logger() { return *the_log().logger; }
+spdlog::logger& logger() {
+    return *the_log().logger;
+}
 }  // namespace log
 
 result<void> set_log_level(std::string_view name) {
@@ -100,8 +104,8 @@ result<void> set_log_level(std::string_view name) {
 }
 
 void flush_log() {
-    // The pool has one thread, which takes lines in order: a line to a sink of its own comes after all that were logged
-    // before. It is dropped when others log too much meanwhile; then another one follows.
+    // The pool has one thread, which takes lines in order: a line to a sink of its own comes after all that
+    // were logged before. It is dropped when others log too much meanwhile; then another one follows.
     auto& log = the_log();
     log.logger->flush();
     const std::uint64_t lines_before = log.end->lines();

@@ -1,7 +1,8 @@
-// weft's own log: asynchronous, to stderr. Internal: users set its level (log_level.hpp) and log by their own means.
+// weft's own log: asynchronous, to stderr. Internal: users set its level (log_level.hpp) and log by their own
+// means.
 //
-// A line is formatted by the caller and written by a thread of the log's own, so a worker never waits for a terminal.
-// When nobody takes lines as fast as they come, the oldest are dropped. The hot path logs nothing.
+// A line is formatted by the caller and written by a thread of the log's own, so a worker never waits for a
+// terminal. When nobody takes lines as fast as they come, the oldest are dropped. The hot path logs nothing.
 #pragma once
 
 #include <spdlog/logger.h>

@@ -1,4 +1,5 @@
-// From one worker to one other: a bounded queue of chunks of fibers, and the outbox in which a sender collects them.
+// From one worker to one other: a bounded queue of chunks of fibers, and the outbox in which a sender
+// collects them.
 #pragma once
 
 #include <array>
@@ -16,7 +17,8 @@ struct alignas(64) fiber_chunk {
     std::array<std::uint32_t, fibers_max> fibers;
 };
 
-/// One producer thread, one consumer thread. Full: push says so, and the sender keeps the chunk in its outbox.
+/// One producer thread, one consumer thread. Full: push says so, and the sender keeps the chunk in its
+/// outbox.
 class mailbox {
   public:
     static constexpr std::uint32_t chunks_max = 16;
@@ -25,12 +27,14 @@ class mailbox {
     bool push(const fiber_chunk& chunk) noexcept {
         const std::uint32_t tail = tail_.load(std::memory_order_relaxed);
         if (tail - head_seen_ == chunks_max) {
-            // Acquire: pairs with the release in pop; the consumer has copied that chunk out before it is overwritten.
+            // Acquire: pairs with the release in pop; the consumer has copied that chunk out before it is
+            // overwritten.
             head_seen_ = head_.load(std::memory_order_acquire);
             if (tail - head_seen_ == chunks_max) return false;
         }
         chunks_[tail % chunks_max] = chunk;
-        // Release: pairs with the acquire in pop; the chunk and the fibers' saved contexts are visible before it counts.
+        // Release: pairs with the acquire in pop; the chunk and the fibers' saved contexts are visible before
+        // it counts.
         tail_.store(tail + 1, std::memory_order_release);
         return true;
     }
@@ -44,27 +48,29 @@ class mailbox {
         return true;
     }
 
-    /// The consumer's: nothing to pop. Part of the last look before a worker sleeps; ordered by the fences there.
+    /// The consumer's: nothing to pop. Part of the last look before a worker sleeps; ordered by the fences
+    /// there.
     bool empty() const noexcept {
         return tail_.load(std::memory_order_acquire) == head_.load(std::memory_order_relaxed);
     }
 
   private:
     alignas(64) std::atomic<std::uint32_t> tail_{0};  // the producer's line
-    std::uint32_t head_seen_ = 0;                     // the producer's copy of head_, refreshed only when it seems full
+    std::uint32_t head_seen_ = 0;  // the producer's copy of head_, refreshed only when it seems full
     alignas(64) std::atomic<std::uint32_t> head_{0};  // the consumer's line
     std::array<fiber_chunk, chunks_max> chunks_;
 };
 
-/// The sender's side of one mailbox: collects during a turn of its loop, then leaves as chunks (R8). What the mailbox
-/// has no room for stays here, in order, until the next turn (R7).
+/// The sender's side of one mailbox: collects during a turn of its loop, then leaves as chunks (R8). What the
+/// mailbox has no room for stays here, in order, until the next turn (R7).
 class outbox {
   public:
     void push(fiber_block& fiber) noexcept { waiting_.push(fiber); }
     bool empty() const noexcept { return unsent_.count == 0 && waiting_.empty(); }
     std::size_t size() const noexcept { return unsent_.count + waiting_.size(); }
 
-    /// Moves as much as there is room for. True when something was sent, so that the receiver may have to be woken.
+    /// Moves as much as there is room for. True when something was sent, so that the receiver may have to be
+    /// woken.
     bool flush_to(mailbox& to) noexcept {
         bool sent = false;
         for (;;) {

@@ -1,7 +1,7 @@
 #include <weft/runtime/overflow.hpp>
 
-#include <spdlog/fmt/fmt.h>
 #include <signal.h>
+#include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
 #include <array>
@@ -25,12 +25,13 @@ void report_overflow(int, siginfo_t* fault, void*) {
     if (fiber != nullptr && here->owner().fibers().is_guard(fiber->stack_slot, fault->si_addr)) {
         const stack_bounds stack = here->owner().fibers().bounds(fiber->stack_slot);
         std::array<char, 1024> line;
-        const auto end = fmt::format_to_n(
-            line.data(), line.size(),
-            "weft: fiber {} '{}' has overflown its stack of {} bytes, {} to {}, at {}; it runs {}. Larger stacks: "
-            "runtime_options::stack_bytes\n",
-            fiber->index, fiber->name_view(), stack.bytes, fmt::ptr(stack.bottom), fmt::ptr(stack.bottom + stack.bytes),
-            fault->si_addr, fiber->code->function);
+        const auto end =
+            fmt::format_to_n(line.data(), line.size(),
+                             "weft: fiber {} '{}' has overflown its stack of {} bytes, {} to {}, at {}; it "
+                             "runs {}. Larger stacks: "
+                             "runtime_options::stack_bytes\n",
+                             fiber->index, fiber->name_view(), stack.bytes, fmt::ptr(stack.bottom),
+                             fmt::ptr(stack.bottom + stack.bytes), fault->si_addr, fiber->code->function);
         [[maybe_unused]] const ssize_t written =
             write(STDERR_FILENO, line.data(), static_cast<std::size_t>(end.out - line.data()));
     }
@@ -60,7 +61,7 @@ void report_stack_overflows() noexcept {
     if (sanitizer::active) return;
     static std::once_flag once;
     std::call_once(once, [] {
-        struct sigaction action {};
+        struct sigaction action{};
         action.sa_sigaction = report_overflow;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK;
         sigemptyset(&action.sa_mask);

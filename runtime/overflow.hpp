@@ -5,8 +5,8 @@
 
 namespace weft {
 
-/// For as long as it lives, the calling thread has a second stack for signal handlers: a fiber that has used up its own
-/// has no room for one.
+/// For as long as it lives, the calling thread has a second stack for signal handlers: a fiber that has used
+/// up its own has no room for one.
 class signal_stack {
   public:
     signal_stack() noexcept;
@@ -18,9 +18,9 @@ class signal_stack {
     reserved_memory memory_;
 };
 
-/// From now on a fault in the guard below a fiber's stack is reported on stderr, with the fiber's name, its function and
-/// the bounds of its stack, before the signal takes the course that it would have taken without this. Once per process;
-/// nothing when a sanitizer watches already.
+/// From now on a fault in the guard below a fiber's stack is reported on stderr, with the fiber's name, its
+/// function and the bounds of its stack, before the signal takes the course that it would have taken without
+/// this. Once per process; nothing when a sanitizer watches already.
 void report_stack_overflows() noexcept;
 
 }  // namespace weft

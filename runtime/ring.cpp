@@ -37,9 +37,11 @@ struct rung {
 
 // From the best down. FINDINGS: deferred task work is worth a tenth of a request's CPU.
 constexpr std::array<rung, 3> ladder{{
-    {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+    {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+         IORING_SETUP_SUBMIT_ALL,
      "single issuer, deferred task work"},
-    {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, "cooperative task work"},
+    {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+     "cooperative task work"},
     {0, "plain"},
 }};
 
@@ -65,14 +67,17 @@ class setup_error_category final : public std::error_category {
     std::string message(int code) const override {
         switch (static_cast<setup_error>(code)) {
             case setup_error::no_kernel_support:
-                return "io_uring is not there: this kernel was built without it or is older than Linux 6.1; run a newer one";
+                return "io_uring is not there: this kernel was built without it or is older than Linux 6.1; "
+                       "run a newer one";
             case setup_error::disabled_by_sysctl:
                 return "io_uring is switched off by the sysctl kernel.io_uring_disabled; set it to 0";
             case setup_error::forbidden:
-                return "io_uring is forbidden, most likely by a container's seccomp filter; allow io_uring_setup, "
+                return "io_uring is forbidden, most likely by a container's seccomp filter; allow "
+                       "io_uring_setup, "
                        "io_uring_enter and io_uring_register in it";
             case setup_error::no_memory:
-                return "io_uring got no memory; raise the limit of locked memory (ulimit -l) or the container's memory";
+                return "io_uring got no memory; raise the limit of locked memory (ulimit -l) or the "
+                       "container's memory";
         }
         return "io_uring cannot be set up";
     }
@@ -83,8 +88,9 @@ std::error_code make(setup_error error) {
     return {static_cast<int>(error), category};
 }
 
-// The buffers of receive streams, which the kernel takes from a ring of its own and which go back as soon as their bytes
-// have been taken. Few, so that they stay in the caches; when they run out there are twice as many from then on.
+// The buffers of receive streams, which the kernel takes from a ring of its own and which go back as soon as
+// their bytes have been taken. Few, so that they stay in the caches; when they run out there are twice as
+// many from then on.
 class receive_pool {
   public:
     static constexpr std::uint32_t buffer_bytes = 2048;
@@ -94,7 +100,9 @@ class receive_pool {
     bool set_up(io_uring& ring) noexcept;
     bool usable() const noexcept { return buffers_ != nullptr; }
 
-    std::byte* buffer(std::uint16_t id) const noexcept { return memory_.data() + std::size_t{id} * buffer_bytes; }
+    std::byte* buffer(std::uint16_t id) const noexcept {
+        return memory_.data() + std::size_t{id} * buffer_bytes;
+    }
     void give(std::uint16_t id) noexcept {
         io_uring_buf_ring_add(buffers_, buffer(id), buffer_bytes, id, buffers_max - 1, 0);
         io_uring_buf_ring_advance(buffers_, 1);
@@ -157,14 +165,20 @@ class ring final : public engine {
     ~ring() override;
 
     void start(operation& operation) noexcept override;
-    void cancel(operation& operation) noexcept override { cancel_by_user_data(tagged(&operation, tag_operation)); }
+    void cancel(operation& operation) noexcept override {
+        cancel_by_user_data(tagged(&operation, tag_operation));
+    }
     void arm(accept_stream& stream) noexcept override;
-    void disarm(accept_stream& stream) noexcept override { cancel_by_user_data(tagged(&stream, tag_accept_stream)); }
+    void disarm(accept_stream& stream) noexcept override {
+        cancel_by_user_data(tagged(&stream, tag_accept_stream));
+    }
     void abandon(std::unique_ptr<accept_stream> stream) noexcept override;
     bool has_taken(const operation& quiet) const noexcept override;
     receive_stream* open_stream(int descriptor) noexcept override;
     void arm(receive_stream& stream) noexcept override;
-    void disarm(receive_stream& stream) noexcept override { cancel_by_user_data(tagged(&stream, tag_receive_stream)); }
+    void disarm(receive_stream& stream) noexcept override {
+        cancel_by_user_data(tagged(&stream, tag_receive_stream));
+    }
     std::size_t take(receive_stream& stream, std::span<std::byte> buffer) noexcept override;
     void end(receive_stream& stream) noexcept override;
     void close(int descriptor) noexcept override;
@@ -212,16 +226,18 @@ result<std::unique_ptr<engine>> ring::make(const ring_options& options) {
     if (error != 0) return failure(ring_setup_error(error));
     made->initialised_ = true;
 
-    constexpr unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_FAST_POLL;
+    constexpr unsigned needed =
+        IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_FAST_POLL;
     if ((made->ring_.features & needed) != needed) return failure(weft::make(setup_error::no_kernel_support));
 
-    // Not through liburing: it would take the registration back in ~ring, which runs on another thread, where the same
-    // index may name a ring of the host program. The kernel drops it with the thread that made it.
+    // Not through liburing: it would take the registration back in ~ring, which runs on another thread, where
+    // the same index may name a ring of the host program. The kernel drops it with the thread that made it.
     made->enter_descriptor_ = made->ring_.ring_fd;
     io_uring_rsrc_update registration{};
     registration.offset = UINT32_MAX;  // any index that is free
     registration.data = static_cast<std::uint64_t>(made->ring_.ring_fd);
-    if (io_uring_register(static_cast<unsigned>(made->ring_.ring_fd), IORING_REGISTER_RING_FDS, &registration, 1) == 1) {
+    if (io_uring_register(static_cast<unsigned>(made->ring_.ring_fd), IORING_REGISTER_RING_FDS, &registration,
+                          1) == 1) {
         made->enter_descriptor_ = static_cast<int>(registration.offset);
         made->enter_flags_ |= IORING_ENTER_REGISTERED_RING;
     }
@@ -230,7 +246,8 @@ result<std::unique_ptr<engine>> ring::make(const ring_options& options) {
     // Entry n of the queue is always described by slot n, so that flush() has only the tail to move.
     for (unsigned n = 0; n < made->ring_.sq.ring_entries; ++n) made->ring_.sq.array[n] = n;
 
-    if (!made->pool_.set_up(made->ring_)) log::info("no buffer rings: connections are received from by single operations");
+    if (!made->pool_.set_up(made->ring_))
+        log::info("no buffer rings: connections are received from by single operations");
 
     made->wake_descriptor_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (made->wake_descriptor_ < 0) return failure(system_error(errno));
@@ -308,7 +325,8 @@ std::size_t ring::take(receive_stream& stream, std::span<std::byte> buffer) noex
         return bytes;
     };
     if (stream.kept_taken < stream.kept.size()) {
-        stream.kept_taken += move(stream.kept.data() + stream.kept_taken, stream.kept.size() - stream.kept_taken);
+        stream.kept_taken +=
+            move(stream.kept.data() + stream.kept_taken, stream.kept.size() - stream.kept_taken);
         if (stream.kept_taken == stream.kept.size()) {
             stream.kept = {};
             stream.kept_taken = 0;
@@ -317,7 +335,8 @@ std::size_t ring::take(receive_stream& stream, std::span<std::byte> buffer) noex
     while (stream.first_piece != receive_stream::no_piece && taken < buffer.size()) {
         const std::uint16_t id = stream.first_piece;
         receive_pool::piece& piece = pool_.piece_in(id);
-        piece.begin = static_cast<std::uint16_t>(piece.begin + move(pool_.buffer(id) + piece.begin, piece.end - piece.begin));
+        piece.begin = static_cast<std::uint16_t>(
+            piece.begin + move(pool_.buffer(id) + piece.begin, piece.end - piece.begin));
         if (piece.begin < piece.end) break;
         stream.first_piece = piece.next;
         pool_.give(id);
@@ -421,14 +440,15 @@ void ring::enter(unsigned to_submit, unsigned min_complete, const __kernel_times
         last = &argument;
     }
     // The parameter's type says sigset_t* for historical reasons: with EXT_ARG it is the argument block.
-    const int taken = io_uring_enter2(static_cast<unsigned>(enter_descriptor_), to_submit, min_complete, flags,
-                                      static_cast<sigset_t*>(last), last != nullptr ? sizeof argument : _NSIG / 8);
+    const int taken =
+        io_uring_enter2(static_cast<unsigned>(enter_descriptor_), to_submit, min_complete, flags,
+                        static_cast<sigset_t*>(last), last != nullptr ? sizeof argument : _NSIG / 8);
     if (taken >= 0) {
         counters_.submitted.add(static_cast<unsigned>(taken));
         return;
     }
-    // Time is up; a signal; the completion queue is overflown (EBUSY) or there is no memory just now (EAGAIN): what was
-    // not taken stays in the queue and goes with the next turn.
+    // Time is up; a signal; the completion queue is overflown (EBUSY) or there is no memory just now
+    // (EAGAIN): what was not taken stays in the queue and goes with the next turn.
     WEFT_ASSERT(taken == -ETIME || taken == -EINTR || taken == -EBUSY || taken == -EAGAIN,
                 "io_uring_enter failed: the ring's descriptor is gone or was misused");
 }
@@ -436,12 +456,14 @@ void ring::enter(unsigned to_submit, unsigned min_complete, const __kernel_times
 void ring::turn(time_point now, time_point until) noexcept {
     const unsigned to_submit = flush();
     const unsigned kernel_flags = io_uring_smp_load_acquire(ring_.sq.kflags);
-    if (kernel_flags & IORING_SQ_CQ_OVERFLOW) [[unlikely]] counters_.overflows.add();
+    if (kernel_flags & IORING_SQ_CQ_OVERFLOW) [[unlikely]]
+        counters_.overflows.add();
     const bool look = kernel_flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
     const bool wait = until > now && io_uring_cq_ready(&ring_) == 0;
     if (wait && until != no_deadline) {
         const auto nanoseconds = (until - now).count();
-        __kernel_timespec timeout{.tv_sec = nanoseconds / 1'000'000'000, .tv_nsec = nanoseconds % 1'000'000'000};
+        __kernel_timespec timeout{.tv_sec = nanoseconds / 1'000'000'000,
+                                  .tv_nsec = nanoseconds % 1'000'000'000};
         enter(to_submit, 1, &timeout);
     } else if (wait || to_submit != 0 || look) {
         enter(to_submit, wait ? 1 : 0, nullptr);
@@ -456,7 +478,8 @@ bool ring::ready() const noexcept {
 
 void ring::reap() noexcept {
     // The head moves before an entry is acted on, because that may submit, and so come here again.
-    for (unsigned head = *ring_.cq.khead; head != io_uring_smp_load_acquire(ring_.cq.ktail); head = *ring_.cq.khead) {
+    for (unsigned head = *ring_.cq.khead; head != io_uring_smp_load_acquire(ring_.cq.ktail);
+         head = *ring_.cq.khead) {
         const io_uring_cqe entry = ring_.cq.cqes[head & ring_.cq.ring_mask];
         io_uring_smp_store_release(ring_.cq.khead, head + 1);
         counters_.completed.add();
@@ -472,12 +495,15 @@ void ring::reap() noexcept {
             case tag_accept_stream:
                 complete_accept(*static_cast<accept_stream*>(object), entry.res, more);
                 break;
-            case tag_receive_stream: complete_receive(*static_cast<receive_stream*>(object), entry); break;
+            case tag_receive_stream:
+                complete_receive(*static_cast<receive_stream*>(object), entry);
+                break;
             case tag_wake:
                 counters_.wakes_received.add();
                 if (!more) listen_for_wakes();
                 break;
-            default: break;
+            default:
+                break;
         }
     }
 }
@@ -499,8 +525,8 @@ void ring::complete_accept(accept_stream& stream, int result, bool more) noexcep
 }
 
 void ring::complete_receive(receive_stream& stream, const io_uring_cqe& entry) noexcept {
-    // While nobody waits, what comes is copied, so that a fiber that does something else for long holds none of the
-    // pool's buffers; and at most so much of it: then the peer is left to fill its own side.
+    // While nobody waits, what comes is copied, so that a fiber that does something else for long holds none
+    // of the pool's buffers; and at most so much of it: then the peer is left to fill its own side.
     constexpr std::size_t kept_bytes_max = 64 * 1024;
 
     const bool more = entry.flags & IORING_CQE_F_MORE;
@@ -510,8 +536,10 @@ void ring::complete_receive(receive_stream& stream, const io_uring_cqe& entry) n
 
     if (has_buffer && entry.res > 0 && stream.waiting_fiber != nullptr) {
         pool_.piece_in(id) = {receive_stream::no_piece, 0, static_cast<std::uint16_t>(entry.res)};
-        if (stream.first_piece == receive_stream::no_piece) stream.first_piece = id;
-        else pool_.piece_in(stream.last_piece).next = id;
+        if (stream.first_piece == receive_stream::no_piece)
+            stream.first_piece = id;
+        else
+            pool_.piece_in(stream.last_piece).next = id;
         stream.last_piece = id;
     } else if (has_buffer) {
         if (entry.res > 0 && !stream.closing) {
@@ -530,8 +558,10 @@ void ring::complete_receive(receive_stream& stream, const io_uring_cqe& entry) n
         stream.error = -entry.res;
     }
     if (stream.closing && !more) {
-        if (stream.previous_closing != nullptr) stream.previous_closing->next_closing = stream.next_closing;
-        else closing_ = stream.next_closing;
+        if (stream.previous_closing != nullptr)
+            stream.previous_closing->next_closing = stream.next_closing;
+        else
+            closing_ = stream.next_closing;
         if (stream.next_closing != nullptr) stream.next_closing->previous_closing = stream.previous_closing;
         delete &stream;
         return;
@@ -544,17 +574,25 @@ void ring::complete_receive(receive_stream& stream, const io_uring_cqe& entry) n
 std::error_code ring_setup_error(int errno_value) {
     switch (errno_value) {
         case ENOSYS:
-        case EINVAL: return make(setup_error::no_kernel_support);
+        case EINVAL:
+            return make(setup_error::no_kernel_support);
         case EPERM:
         case EACCES:
-            return make(io_uring_disabled_sysctl() > 0 ? setup_error::disabled_by_sysctl : setup_error::forbidden);
-        case ENOMEM: return make(setup_error::no_memory);
-        default: return system_error(errno_value);
+            return make(io_uring_disabled_sysctl() > 0 ? setup_error::disabled_by_sysctl
+                                                       : setup_error::forbidden);
+        case ENOMEM:
+            return make(setup_error::no_memory);
+        default:
+            return system_error(errno_value);
     }
 }
 
-result<std::unique_ptr<engine>> make_ring(const ring_options& options) { return ring::make(options); }
+result<std::unique_ptr<engine>> make_ring(const ring_options& options) {
+    return ring::make(options);
+}
 
-result<std::unique_ptr<engine>> make_default_ring() { return ring::make({}); }
+result<std::unique_ptr<engine>> make_default_ring() {
+    return ring::make({});
+}
 
 }  // namespace weft

@@ -5,15 +5,19 @@
 
 namespace weft {
 
-/// What a ring is set up with. A ladder of set-ups is tried, the best first; `first_rung` skips the upper ones.
+/// What a ring is set up with. A ladder of set-ups is tried, the best first; `first_rung` skips the upper
+/// ones.
 struct ring_options {
-    unsigned submission_entries = 512;   ///< Operations that one turn may start before it must enter the kernel.
-    unsigned completion_entries = 8192;  ///< Sized for multishot streams; an overflow loses nothing, but costs.
+    unsigned submission_entries =
+        512;  ///< Operations that one turn may start before it must enter the kernel.
+    unsigned completion_entries =
+        8192;  ///< Sized for multishot streams; an overflow loses nothing, but costs.
     unsigned first_rung = 0;
 };
 
-/// Makes a ring for the calling thread, which alone may use it. Errors tell the cause and the remedy in their message:
-/// the kernel has no io_uring, the sysctl kernel.io_uring_disabled, a seccomp filter, the limit of locked memory.
+/// Makes a ring for the calling thread, which alone may use it. Errors tell the cause and the remedy in their
+/// message: the kernel has no io_uring, the sysctl kernel.io_uring_disabled, a seccomp filter, the limit of
+/// locked memory.
 [[nodiscard]] result<std::unique_ptr<engine>> make_ring(const ring_options& options);
 
 /// make_ring with default options, as an engine_factory.

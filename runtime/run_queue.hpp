@@ -7,8 +7,8 @@
 
 namespace weft {
 
-/// Only its worker touches it. A ring of pointers, so that the next fibers are known early enough to prefetch them;
-/// when the ring is full, what follows is linked into a list and comes after it in order (R7).
+/// Only its worker touches it. A ring of pointers, so that the next fibers are known early enough to prefetch
+/// them; when the ring is full, what follows is linked into a list and comes after it in order (R7).
 class run_queue {
   public:
     static constexpr std::uint32_t ring_slots = 1024;

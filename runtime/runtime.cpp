@@ -45,13 +45,18 @@ void launch(scheduler& owner, fiber_block& fiber, const spawn_options& options) 
 
 scheduler& current_scheduler() noexcept {
     worker* here = worker::current();
-    WEFT_ASSERT(here != nullptr, "this call must be made by a fiber; elsewhere use a runtime's own functions");
+    WEFT_ASSERT(here != nullptr,
+                "this call must be made by a fiber; elsewhere use a runtime's own functions");
     return here->owner();
 }
 
-scheduler& scheduler_of(runtime& runtime) noexcept { return *runtime.scheduler_; }
+scheduler& scheduler_of(runtime& runtime) noexcept {
+    return *runtime.scheduler_;
+}
 
-void release(fiber_block& fiber) noexcept { fiber.home.load(std::memory_order_relaxed)->owner().release(fiber); }
+void release(fiber_block& fiber) noexcept {
+    fiber.home.load(std::memory_order_relaxed)->owner().release(fiber);
+}
 
 void wait_for_end(fiber_block& fiber) noexcept {
     worker* here = worker::current();
@@ -62,7 +67,9 @@ void wait_for_end(fiber_block& fiber) noexcept {
     if (fiber.joiner.compare_exchange_strong(nobody, &self, std::memory_order_acq_rel)) self.wait();
 }
 
-void cancel(fiber_block& fiber, std::uint32_t generation) noexcept { request(fiber, generation, request_cancel); }
+void cancel(fiber_block& fiber, std::uint32_t generation) noexcept {
+    request(fiber, generation, request_cancel);
+}
 
 }  // namespace detail
 
@@ -106,14 +113,30 @@ fiber_id id() noexcept {
     const fiber_block& fiber = current_fiber();
     return {fiber.index, fiber.word.generation()};
 }
-std::string_view name() noexcept { return current_fiber().name_view(); }
-time_point now() noexcept { return worker::current()->now(); }
-void yield() noexcept { weft::yield(); }
-bool cancelled() noexcept { return cancel_requested(); }
-std::stop_token stop_token() noexcept { return detail::current_scheduler().stop.get_token(); }
-std::stop_token stop_now_token() noexcept { return detail::current_scheduler().stop_now.get_token(); }
-runtime_counters counters() noexcept { return counters_of(detail::current_scheduler()); }
-unsigned worker_count() noexcept { return detail::current_scheduler().worker_count(); }
+std::string_view name() noexcept {
+    return current_fiber().name_view();
+}
+time_point now() noexcept {
+    return worker::current()->now();
+}
+void yield() noexcept {
+    weft::yield();
+}
+bool cancelled() noexcept {
+    return cancel_requested();
+}
+std::stop_token stop_token() noexcept {
+    return detail::current_scheduler().stop.get_token();
+}
+std::stop_token stop_now_token() noexcept {
+    return detail::current_scheduler().stop_now.get_token();
+}
+runtime_counters counters() noexcept {
+    return counters_of(detail::current_scheduler());
+}
+unsigned worker_count() noexcept {
+    return detail::current_scheduler().worker_count();
+}
 unsigned worker_index() noexcept {
     worker* here = worker::current();
     WEFT_ASSERT(here != nullptr, "only a fiber has a worker");
@@ -131,15 +154,23 @@ result<std::unique_ptr<runtime>> runtime::create(const runtime_options& options)
     return std::unique_ptr<runtime>(new runtime(std::move(made)));
 }
 
-unsigned runtime::workers() const noexcept { return scheduler_->worker_count(); }
+unsigned runtime::workers() const noexcept {
+    return scheduler_->worker_count();
+}
 
-runtime_counters runtime::counters() const noexcept { return counters_of(*scheduler_); }
+runtime_counters runtime::counters() const noexcept {
+    return counters_of(*scheduler_);
+}
 
 void runtime::request_stop() noexcept {
     if (!scheduler_->stop.request_stop()) scheduler_->stop_now.request_stop();
 }
-std::stop_token runtime::stop_token() const noexcept { return scheduler_->stop.get_token(); }
-std::stop_token runtime::stop_now_token() const noexcept { return scheduler_->stop_now.get_token(); }
+std::stop_token runtime::stop_token() const noexcept {
+    return scheduler_->stop.get_token();
+}
+std::stop_token runtime::stop_now_token() const noexcept {
+    return scheduler_->stop_now.get_token();
+}
 
 namespace detail {
 namespace {

@@ -18,14 +18,15 @@
 namespace weft {
 
 struct runtime_options {
-    unsigned workers = 0;                    ///< 0: one for each of `cpus`, or for each CPU that the process may use.
-    std::vector<int> cpus = {};              ///< Worker n is bound to cpus[n % size]. Empty: not bound.
-    std::uint32_t fibers_max = 1'000'000;    ///< Address space is reserved for so many, memory is not.
-    std::size_t stack_bytes = 64 * 1024;     ///< Of each fiber, usable, without the guard page.
+    unsigned workers = 0;        ///< 0: one for each of `cpus`, or for each CPU that the process may use.
+    std::vector<int> cpus = {};  ///< Worker n is bound to cpus[n % size]. Empty: not bound.
+    std::uint32_t fibers_max = 1'000'000;  ///< Address space is reserved for so many, memory is not.
+    std::size_t stack_bytes = 64 * 1024;   ///< Of each fiber, usable, without the guard page.
     guard_level guards = guard_level::per_stack;
-    bool allow_guard_install = true;         ///< Use MADV_GUARD_INSTALL where the kernel has it (Linux 6.13).
-    bool report_stack_overflows = true;      ///< A SIGSEGV handler that names the fiber, then lets the signal take its course.
-    const clock* time = nullptr;             ///< nullptr: the system's. Must outlive the runtime.
+    bool allow_guard_install = true;  ///< Use MADV_GUARD_INSTALL where the kernel has it (Linux 6.13).
+    bool report_stack_overflows =
+        true;  ///< A SIGSEGV handler that names the fiber, then lets the signal take its course.
+    const clock* time = nullptr;  ///< nullptr: the system's. Must outlive the runtime.
     engine_factory make_engine = make_default_ring;
 };
 
@@ -33,14 +34,14 @@ struct runtime_options {
 struct runtime_counters {
     std::uint64_t fibers_born = 0;
     std::uint64_t fibers_ended = 0;
-    std::uint64_t fibers_failed = 0;         ///< Ended with an exception and had no handle.
-    std::uint64_t fibers_born_away = 0;      ///< Spawned by one worker to live on another.
-    std::uint64_t deflections = 0;           ///< Mobile fibers passed on when they were woken.
+    std::uint64_t fibers_failed = 0;     ///< Ended with an exception and had no handle.
+    std::uint64_t fibers_born_away = 0;  ///< Spawned by one worker to live on another.
+    std::uint64_t deflections = 0;       ///< Mobile fibers passed on when they were woken.
     std::uint64_t runs = 0;
-    std::uint64_t wakes_sent = 0;            ///< System calls by which workers woke each other.
+    std::uint64_t wakes_sent = 0;  ///< System calls by which workers woke each other.
     std::uint64_t sleeps = 0;
-    std::uint64_t enters = 0;                ///< System calls of the engines.
-    std::uint64_t operations = 0;            ///< Handed to the kernel by the engines.
+    std::uint64_t enters = 0;      ///< System calls of the engines.
+    std::uint64_t operations = 0;  ///< Handed to the kernel by the engines.
 };
 
 class runtime {
@@ -50,8 +51,8 @@ class runtime {
     [[nodiscard]] static result<std::unique_ptr<runtime>> create(const runtime_options& options = {});
     runtime(const runtime&) = delete;
     runtime& operator=(const runtime&) = delete;
-    /// Asks every fiber that is left to stop, waits until all have ended, and ends the workers. For threads that are
-    /// not workers.
+    /// Asks every fiber that is left to stop, waits until all have ended, and ends the workers. For threads
+    /// that are not workers.
     ~runtime();
 
     /// Any thread. Like weft::spawn and weft::spawn_detached.
@@ -69,7 +70,8 @@ class runtime {
     unsigned workers() const noexcept;
     runtime_counters counters() const noexcept;
 
-    /// Any thread, any number of times. The first request lets servers drain; the second lets them stop waiting.
+    /// Any thread, any number of times. The first request lets servers drain; the second lets them stop
+    /// waiting.
     void request_stop() noexcept;
     std::stop_token stop_token() const noexcept;
     std::stop_token stop_now_token() const noexcept;
@@ -89,10 +91,10 @@ unsigned worker_count() noexcept;
 unsigned worker_index() noexcept;
 }  // namespace this_fiber
 
-/// What a program's main function does: makes a runtime, runs `main` in a fiber of it, and ends the runtime when it has
-/// returned. SIGINT and SIGTERM call request_stop() meanwhile, and SIGPIPE is ignored. Returns the exit status: 0, or 1
-/// after one line on stderr when the runtime could not be made or `main` returned an error or let an exception out. An
-/// errc::cancelled that `main` returns is no failure: it was asked to stop.
+/// What a program's main function does: makes a runtime, runs `main` in a fiber of it, and ends the runtime
+/// when it has returned. SIGINT and SIGTERM call request_stop() meanwhile, and SIGPIPE is ignored. Returns
+/// the exit status: 0, or 1 after one line on stderr when the runtime could not be made or `main` returned an
+/// error or let an exception out. An errc::cancelled that `main` returns is no failure: it was asked to stop.
 template <class Main>
 int run(const runtime_options& options, Main&& main);
 
@@ -102,15 +104,16 @@ int run(const runtime_options& options, result<void> (*main)(void*), void* closu
 
 template <class Main>
 int run(const runtime_options& options, Main&& main) {
-    const auto call = [](void* closure) -> result<void> {
+    auto invoke = [&main]() -> result<void> {
         if constexpr (std::is_void_v<std::invoke_result_t<Main&>>) {
-            (*static_cast<std::remove_reference_t<Main>*>(closure))();
+            main();
             return {};
         } else {
-            return (*static_cast<std::remove_reference_t<Main>*>(closure))();
+            return main();
         }
     };
-    return detail::run(options, call, const_cast<void*>(static_cast<const void*>(std::addressof(main))));
+    return detail::run(
+        options, [](void* erased) { return (*static_cast<decltype(invoke)*>(erased))(); }, &invoke);
 }
 
 }  // namespace weft

@@ -39,7 +39,8 @@ struct left_context {
     void* fake_stack = nullptr;
 };
 
-/// Before a switch to the stack [bottom, bottom + bytes). `last` is set when the running context never runs again.
+/// Before a switch to the stack [bottom, bottom + bytes). `last` is set when the running context never runs
+/// again.
 inline void before_switch([[maybe_unused]] left_context& leaving, [[maybe_unused]] void* entered_context,
                           [[maybe_unused]] const void* bottom, [[maybe_unused]] std::size_t bytes,
                           [[maybe_unused]] bool last = false) noexcept {
@@ -51,9 +52,10 @@ inline void before_switch([[maybe_unused]] left_context& leaving, [[maybe_unused
 #endif
 }
 
-/// First thing in a context after a switch; `entered` is what before_switch filled in when that context was left.
-/// Tells which stack was left, for those who do not know it otherwise.
-inline void after_switch([[maybe_unused]] left_context& entered, [[maybe_unused]] const void** left_bottom = nullptr,
+/// First thing in a context after a switch; `entered` is what before_switch filled in when that context was
+/// left. Tells which stack was left, for those who do not know it otherwise.
+inline void after_switch([[maybe_unused]] left_context& entered,
+                         [[maybe_unused]] const void** left_bottom = nullptr,
                          [[maybe_unused]] std::size_t* left_bytes = nullptr) noexcept {
 #if defined(WEFT_ASAN)
     __sanitizer_finish_switch_fiber(entered.fake_stack, left_bottom, left_bytes);

@@ -12,12 +12,11 @@
 namespace weft {
 namespace {
 
-// The workers' CPUs: those that were asked for, or one each as far as there are enough, or none in particular.
+// The workers' CPUs: those that were asked for, or none in particular.
 std::vector<std::optional<int>> cpus_of_workers(const runtime_options& options, const topology& machine) {
-    const auto allowed = machine.cpus();
-    const unsigned count = options.workers != 0         ? options.workers
-                           : !options.cpus.empty()      ? static_cast<unsigned>(options.cpus.size())
-                                                        : static_cast<unsigned>(machine.usable_cpus());
+    const unsigned count = options.workers != 0    ? options.workers
+                           : !options.cpus.empty() ? static_cast<unsigned>(options.cpus.size())
+                                                   : static_cast<unsigned>(machine.usable_cpus());
     std::vector<std::optional<int>> chosen(count);
     if (!options.cpus.empty())
         for (unsigned n = 0; n < count; ++n) chosen[n] = options.cpus[n % options.cpus.size()];
@@ -25,15 +24,18 @@ std::vector<std::optional<int>> cpus_of_workers(const runtime_options& options, 
 }
 
 // The other workers, those on near CPUs first. Without CPUs of their own all are equally near.
-std::vector<unsigned> neighbours_of(unsigned index, const std::vector<std::optional<int>>& cpus, const topology& machine) {
+std::vector<unsigned> neighbours_of(unsigned index, const std::vector<std::optional<int>>& cpus,
+                                    const topology& machine) {
     std::vector<unsigned> others;
-    for (unsigned step = 1; step < cpus.size(); ++step) others.push_back((index + step) % static_cast<unsigned>(cpus.size()));
+    for (unsigned step = 1; step < cpus.size(); ++step)
+        others.push_back((index + step) % static_cast<unsigned>(cpus.size()));
     if (!cpus[index]) return others;
     const std::vector<int> nearest_first = machine.neighbours(*cpus[index]);
     const auto distance = [&](unsigned other) {
         return std::find(nearest_first.begin(), nearest_first.end(), *cpus[other]) - nearest_first.begin();
     };
-    std::stable_sort(others.begin(), others.end(), [&](unsigned a, unsigned b) { return distance(a) < distance(b); });
+    std::stable_sort(others.begin(), others.end(),
+                     [&](unsigned a, unsigned b) { return distance(a) < distance(b); });
     return others;
 }
 
@@ -44,7 +46,8 @@ scheduler::scheduler(const clock& time) noexcept : clock_(time) {}
 result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& options) {
     const topology machine = topology::read();
     for (const int wanted : options.cpus)
-        if (std::none_of(machine.cpus().begin(), machine.cpus().end(), [&](const cpu& c) { return c.id == wanted; })) {
+        if (std::none_of(machine.cpus().begin(), machine.cpus().end(),
+                         [&](const cpu& c) { return c.id == wanted; })) {
             log::error("no worker can run on CPU {}: there is none, or this process may not use it", wanted);
             return failure(errc::reported);
         }
@@ -60,7 +63,8 @@ result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& opti
                                            .caches = static_cast<unsigned>(cpus.size())}));
     made->mailboxes_ = std::vector<mailbox>(cpus.size() * cpus.size());
     made->workers_.resize(cpus.size());
-    for (unsigned n = 0; n < cpus.size(); ++n) made->workers_[n] = std::make_unique<worker>(*made, n, cpus[n]);
+    for (unsigned n = 0; n < cpus.size(); ++n)
+        made->workers_[n] = std::make_unique<worker>(*made, n, cpus[n]);
     for (unsigned n = 0; n < cpus.size(); ++n) {
         auto started = made->workers_[n]->start(options.make_engine, neighbours_of(n, cpus, machine));
         if (!started) return failure(started.error());
@@ -78,8 +82,9 @@ scheduler::~scheduler() {
 }
 
 bool scheduler::all_ended() const noexcept {
-    // What has ended is summed up before what was born. Births come first, so when the two sums are equal there was a
-    // moment in between at which every fiber had ended; and only a live fiber, or a thread outside, makes new ones.
+    // What has ended is summed up before what was born. Births come first, so when the two sums are equal
+    // there was a moment in between at which every fiber had ended; and only a live fiber, or a thread
+    // outside, makes new ones.
     std::uint64_t ended = 0;
     for (auto& each : workers_) ended += each->counters().ended.read();
     std::uint64_t born = born_outside_.load(std::memory_order_acquire);
@@ -118,7 +123,8 @@ void scheduler::enqueue(fiber_block& fiber) noexcept {
 
 fiber_block* scheduler::allocate() noexcept {
     worker* here = worker::current();
-    return here != nullptr && &here->owner() == this ? here->cache().allocate_block() : arena_->allocate_block();
+    return here != nullptr && &here->owner() == this ? here->cache().allocate_block()
+                                                     : arena_->allocate_block();
 }
 
 void scheduler::release(fiber_block& fiber) noexcept {
@@ -133,8 +139,10 @@ void scheduler::release(fiber_block& fiber) noexcept {
     }
     fiber.word.retire();
     worker* here = worker::current();
-    if (here != nullptr && &here->owner() == this) here->cache().free_block(fiber);
-    else arena_->free_block(fiber);
+    if (here != nullptr && &here->owner() == this)
+        here->cache().free_block(fiber);
+    else
+        arena_->free_block(fiber);
 }
 
 void scheduler::report_uncollected(const fiber_block& fiber) noexcept {
@@ -144,27 +152,31 @@ void scheduler::report_uncollected(const fiber_block& fiber) noexcept {
     } catch (const std::exception& error) {
         log::error("fiber {} '{}' ended by an exception: {}", fiber.index, fiber.name_view(), error.what());
     } catch (...) {
-        log::error("fiber {} '{}' ended by an exception that is no std::exception", fiber.index, fiber.name_view());
+        log::error("fiber {} '{}' ended by an exception that is no std::exception", fiber.index,
+                   fiber.name_view());
     }
 }
 
 void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worker) noexcept {
     worker* here = worker::current();
     if (here != nullptr && &here->owner() != this) here = nullptr;
-    if (here != nullptr) here->counters().born.add();
-    else born_outside_.fetch_add(1, std::memory_order_relaxed);
+    if (here != nullptr)
+        here->counters().born.add();
+    else
+        born_outside_.fetch_add(1, std::memory_order_relaxed);
 
-    worker* home;
-    if (where == placement::fixed) {
-        home = workers_[fixed_worker].get();
-    } else {
-        worker& first = here != nullptr ? *here
-                                        : *workers_[next_worker_.fetch_add(1, std::memory_order_relaxed) % worker_count()];
-        home = &choose(first, where);
-    }
-    if (here != nullptr && home != here) here->counters().born_away.add();
-    if (here == home) here->adopt();
-    fiber.home.store(home, std::memory_order_relaxed);
+    const auto place = [&]() -> worker& {
+        if (where == placement::fixed) return *workers_[fixed_worker];
+        if (here != nullptr) return choose(*here, where);
+        return choose(*workers_[next_worker_.fetch_add(1, std::memory_order_relaxed) % worker_count()],
+                      where);
+    };
+    worker& home = place();
+    if (here == &home)
+        here->adopt();
+    else if (here != nullptr)
+        here->counters().born_away.add();
+    fiber.home.store(&home, std::memory_order_relaxed);
     fiber.word.notify();
     enqueue(fiber);
 }
@@ -184,8 +196,10 @@ worker& scheduler::choose(worker& home, placement where) noexcept {
     worker* best = &home;
     for (const unsigned index : neighbours.first(std::min(neighbours.size(), candidates_max))) {
         worker& candidate = *workers_[index];
-        if (overloaded && candidate.load().level() + 10 < best->load().level()) best = &candidate;
-        else if (where == placement::spread && live_at(index) + live_at(index) / 8 + 2 < live_at(best->index()))
+        if (overloaded && candidate.load().level() + 10 < best->load().level())
+            best = &candidate;
+        else if (where == placement::spread &&
+                 live_at(index) + live_at(index) / 8 + 2 < live_at(best->index()))
             best = &candidate;
     }
     return *best;

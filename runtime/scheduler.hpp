@@ -36,14 +36,17 @@ class scheduler {
 
     /// A block for a new fiber, or nullptr when fibers_max exist. Any thread.
     fiber_block* allocate() noexcept;
-    /// Queues a new fiber whose block is filled in. Any thread. `fixed_worker` counts for placement::fixed only.
+    /// Queues a new fiber whose block is filled in. Any thread. `fixed_worker` counts for placement::fixed
+    /// only.
     void launch(fiber_block& fiber, placement where, unsigned fixed_worker) noexcept;
     /// Gives up one of the references that a block has; the last one frees it. Any thread.
     void release(fiber_block& fiber) noexcept;
 
     unsigned worker_count() const noexcept { return static_cast<unsigned>(workers_.size()); }
     worker& worker_at(unsigned index) const noexcept { return *workers_[index]; }
-    mailbox& mailbox_between(unsigned from, unsigned to) noexcept { return mailboxes_[from * worker_count() + to]; }
+    mailbox& mailbox_between(unsigned from, unsigned to) noexcept {
+        return mailboxes_[from * worker_count() + to];
+    }
     arena& fibers() noexcept { return *arena_; }
     const clock& time() const noexcept { return clock_; }
 
@@ -54,8 +57,8 @@ class scheduler {
     std::uint64_t born_outside() const noexcept { return born_outside_.load(std::memory_order_relaxed); }
     std::uint64_t failed() const noexcept { return failed_.load(std::memory_order_relaxed); }
 
-    std::stop_source stop;        ///< Graceful: servers stop accepting and drain.
-    std::stop_source stop_now;    ///< Servers stop waiting for what drains.
+    std::stop_source stop;      ///< Graceful: servers stop accepting and drain.
+    std::stop_source stop_now;  ///< Servers stop waiting for what drains.
 
   private:
     explicit scheduler(const clock& time) noexcept;
@@ -68,9 +71,9 @@ class scheduler {
     std::vector<std::unique_ptr<worker>> workers_;
     std::vector<mailbox> mailboxes_;  // from × to
     std::atomic<bool> closing_{false};
-    std::atomic<std::uint64_t> born_outside_{0};       // by threads that are not workers
-    std::atomic<unsigned> next_worker_{0};             // where the next of those goes
-    std::atomic<std::uint64_t> failed_{0};             // ended with an exception that nobody collected
+    std::atomic<std::uint64_t> born_outside_{0};  // by threads that are not workers
+    std::atomic<unsigned> next_worker_{0};        // where the next of those goes
+    std::atomic<std::uint64_t> failed_{0};        // ended with an exception that nobody collected
 };
 
 }  // namespace weft

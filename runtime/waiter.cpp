@@ -14,8 +14,10 @@ waiter::waiter() noexcept : fiber_(nullptr), generation_(0) {
 
 void waiter::wait() noexcept {
     while (!woken()) {
-        if (fiber_ != nullptr) park();
-        else state_.wait(asleep, std::memory_order_acquire);
+        if (fiber_ != nullptr)
+            park();
+        else
+            state_.wait(asleep, std::memory_order_acquire);
     }
     // Only ever seen when a waker on another thread is in the middle of wake().
     while (state_.load(std::memory_order_acquire) != left_alone) {
@@ -27,7 +29,8 @@ void waiter::wake() noexcept {
     fiber_block* const fiber = fiber_;
     if (fiber == nullptr) {
         state_.store(left_alone, std::memory_order_release);
-        state_.notify_one();  // uses the address only: the one who waited, and this object, may be gone already
+        state_
+            .notify_one();  // uses the address only: the one who waited, and this object, may be gone already
         return;
     }
     const std::uint32_t generation = generation_;

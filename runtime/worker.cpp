@@ -37,8 +37,8 @@ inline void pause_instruction() noexcept {
 #endif
 }
 
-// ThreadSanitizer takes no notice of fences, and the compiler warns of that. Nothing here relies on one for the order of
-// plain memory: that order comes with each queue's own release and acquire.
+// ThreadSanitizer takes no notice of fences, and the compiler warns of that. Nothing here relies on one for
+// the order of plain memory: that order comes with each queue's own release and acquire.
 inline void full_fence() noexcept {
 #pragma GCC diagnostic push
 #if defined(WEFT_TSAN) && !defined(__clang__)
@@ -56,7 +56,8 @@ inline void prefetch_stack(const fiber_block* fiber) noexcept {
 }
 
 switchers::switch_function switcher_of(const fiber_block& fiber) noexcept {
-    if (fiber.mobile) return fiber.keeps_fp_control_words ? weft_switch_cross_thread_fp : weft_switch_cross_thread;
+    if (fiber.mobile)
+        return fiber.keeps_fp_control_words ? weft_switch_cross_thread_fp : weft_switch_cross_thread;
     return fiber.keeps_fp_control_words ? weft_switch_same_thread_fp : weft_switch_same_thread;
 }
 
@@ -124,17 +125,22 @@ void worker::run() noexcept {
     thread_exceptions_ = exception_globals_of_this_thread();
     loop_context_ = sanitizer::current_context();
     // More threads than CPUs: whoever spins takes the time of the one whom it waits for.
-    spins_ = static_cast<int>(owner_.worker_count()) <= topology::read().usable_cpus() && owner_.worker_count() > 1;
+    spins_ = static_cast<int>(owner_.worker_count()) <= topology::read().usable_cpus() &&
+             owner_.worker_count() > 1;
     while (!(owner_.closing() && owner_.all_ended())) {
         run_fibers();
         receive();
         now_ = owner_.time().now();
         expire_deadlines();
-        if (outboxes_used_) send_outboxes();  // after all that may pass fibers on: who sleeps next sends nothing
+        if (outboxes_used_)
+            send_outboxes();  // after all that may pass fibers on: who sleeps next sends nothing
         load_.observe(static_cast<std::uint32_t>(queue_.size()), live_);
-        if (owner_.closing() && !cancelled_fibers_) [[unlikely]] cancel_fibers_at_home();
-        if (!queue_.empty()) engine_->turn(now_, now_);
-        else wait_for_work();
+        if (owner_.closing() && !cancelled_fibers_) [[unlikely]]
+            cancel_fibers_at_home();
+        if (!queue_.empty())
+            engine_->turn(now_, now_);
+        else
+            wait_for_work();
     }
 }
 
@@ -142,7 +148,8 @@ void worker::run_fibers() noexcept {
     for (int budget = fibers_per_turn; budget > 0; --budget) {
         fiber_block* next = queue_.pop();
         if (next == nullptr) return;
-        // The block of the one after the next, then the stack of the next: each is a miss that need not be waited for.
+        // The block of the one after the next, then the stack of the next: each is a miss that need not be
+        // waited for.
         prefetch(queue_.peek(1));
         prefetch_stack(queue_.peek(0));
         run_one(*next);
@@ -188,14 +195,20 @@ bool worker::bind_stack(fiber_block& fiber) noexcept {
 void worker::settle(fiber_block& fiber) noexcept {
     switch (fiber.word.load().state) {
         case fiber_state::suspending:
-            // Once this has succeeded, the fiber belongs to whoever wakes it and may be running elsewhere (R1).
+            // Once this has succeeded, the fiber belongs to whoever wakes it and may be running elsewhere
+            // (R1).
             if (fiber.word.try_change(fiber_state::suspending, fiber_state::yielded)) return;
             queue_.push(fiber);  // it was woken on its way out
             return;
-        case fiber_state::notified: queue_.push(fiber); return;
+        case fiber_state::notified:
+            queue_.push(fiber);
+            return;
         case fiber_state::finished:
-        case fiber_state::failed: end(fiber); return;
-        default: WEFT_ASSERT(false, "a fiber left its stack in a state in which nobody would run it again");
+        case fiber_state::failed:
+            end(fiber);
+            return;
+        default:
+            WEFT_ASSERT(false, "a fiber left its stack in a state in which nobody would run it again");
     }
 }
 
@@ -218,8 +231,8 @@ void worker::leave(fiber_block& fiber) noexcept {
     sanitizer::left_context left;
     sanitizer::before_switch(left, loop_context_, loop_stack_bottom_, loop_stack_bytes_);
     switcher_of(fiber)(&fiber.stack_pointer, loop_stack_pointer_);
-    // `this` is the worker that the fiber left: a mobile one may be on another by now, which may never have run a fiber
-    // from its beginning and so not know its loop's stack.
+    // `this` is the worker that the fiber left: a mobile one may be on another by now, which may never have
+    // run a fiber from its beginning and so not know its loop's stack.
     if constexpr (sanitizer::active) {
         worker& here = *current();
         sanitizer::after_switch(left, &here.loop_stack_bottom_, &here.loop_stack_bytes_);
@@ -296,7 +309,8 @@ void worker::receive() noexcept {
 }
 
 void worker::arrive(fiber_block& fiber) noexcept {
-    if (fiber.moving || fiber.stack_slot == no_slot) ++live_;  // it comes to live here; else it was only woken
+    if (fiber.moving || fiber.stack_slot == no_slot)
+        ++live_;  // it comes to live here; else it was only woken
     if (fiber.moving) {
         fiber.moving = false;
         if (fiber.deadline.armed()) wheel_.arm(fiber.deadline, fiber.deadline.due);
@@ -329,8 +343,8 @@ void worker::expire_deadlines() noexcept {
 //   3. look at every input once more        3. look at sleeping_
 //   4. nothing there: sleep in the engine   4. it was set: clear it, and pay for a wake
 //
-// Either the worker sees in 3 what was published in 1, or the sender sees in 3 what the worker wrote in 1: the two
-// fences forbid that both look too early. The engine keeps a wake that comes before the sleep.
+// Either the worker sees in 3 what was published in 1, or the sender sees in 3 what the worker wrote in 1:
+// the two fences forbid that both look too early. The engine keeps a wake that comes before the sleep.
 void worker::wait_for_work() noexcept {
     if (spin_for_work()) return;
     sleeping_.store(true, std::memory_order_relaxed);
@@ -358,8 +372,9 @@ void worker::wait_for_work() noexcept {
         spin_credit_ += 2;
 }
 
-// Waking a sleeping worker costs its sender as much as two requests. So one that is being given work by its neighbours
-// looks a little longer before it sleeps; it gives that up when it looked in vain, and never does it without need.
+// Waking a sleeping worker costs its sender as much as two requests. So one that is being given work by its
+// neighbours looks a little longer before it sleeps; it gives that up when it looked in vain, and never does
+// it without need.
 bool worker::spin_for_work() noexcept {
     if (spin_credit_ == 0) return false;
     engine_->turn(now_, now_);  // nothing that was started may wait for the end of the spin
@@ -389,7 +404,8 @@ void worker::cancel_fibers_at_home() noexcept {
     for (std::uint32_t index = 0; index < fibers.blocks_used(); ++index) {
         fiber_block& fiber = fibers.block(index);
         const fiber_word::value now = fiber.word.load();
-        if (is_live(now.state) && fiber.home.load(std::memory_order_relaxed) == this) request(fiber, now.generation, request_cancel);
+        if (is_live(now.state) && fiber.home.load(std::memory_order_relaxed) == this)
+            request(fiber, now.generation, request_cancel);
     }
 }
 
@@ -399,7 +415,8 @@ void request(fiber_block& fiber, std::uint32_t generation, std::uint8_t bits) no
 
 fiber_block& current_fiber() noexcept {
     worker* here = worker::current();
-    WEFT_ASSERT(here != nullptr && here->running() != nullptr, "this call waits, so it must be made by a fiber");
+    WEFT_ASSERT(here != nullptr && here->running() != nullptr,
+                "this call waits, so it must be made by a fiber");
     return *here->running();
 }
 

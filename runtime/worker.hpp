@@ -1,4 +1,5 @@
-// One thread of the mesh: it runs fibers, moves them to and from its neighbours, and turns its engine. Internal.
+// One thread of the mesh: it runs fibers, moves them to and from its neighbours, and turns its engine.
+// Internal.
 #pragma once
 
 #include <atomic>
@@ -48,8 +49,8 @@ class worker {
     /// Waits for the thread to end, which it does once the scheduler is closing and all fibers have ended.
     void join();
 
-    /// The worker that runs the calling thread, or nullptr. The compiler must not remember the answer across a park, for
-    /// a mobile fiber may come back on another thread; hence a function that it cannot look into.
+    /// The worker that runs the calling thread, or nullptr. The compiler must not remember the answer across
+    /// a park, for a mobile fiber may come back on another thread; hence a function that it cannot look into.
     [[gnu::noipa]] static worker* current() noexcept;
 
     // Called on the worker's own thread.
@@ -112,7 +113,7 @@ class worker {
     const std::optional<int> cpu_;
     std::thread thread_;
     std::unique_ptr<engine> engine_;
-    std::vector<unsigned> neighbours_;   // the other workers, nearest first
+    std::vector<unsigned> neighbours_;  // the other workers, nearest first
 
     // The hot part of the loop.
     fiber_block* running_ = nullptr;
@@ -120,15 +121,15 @@ class worker {
     exception_globals* thread_exceptions_ = nullptr;
     time_point now_;
     run_queue queue_;
-    std::vector<outbox> outboxes_;       // by receiving worker
+    std::vector<outbox> outboxes_;  // by receiving worker
     bool outboxes_used_ = false;
     timing_wheel wheel_;
     arena_cache cache_;
-    time_point next_trim_{};             // earliest; of the stacks in cache_
-    std::uint32_t live_ = 0;             // fibers whose home is here and that have not ended
+    time_point next_trim_{};  // earliest; of the stacks in cache_
+    std::uint32_t live_ = 0;  // fibers whose home is here and that have not ended
     bool cancelled_fibers_ = false;
-    bool spins_ = false;                 // there are CPUs enough for every worker
-    unsigned spin_credit_ = 0;           // how often spinning has paid lately
+    bool spins_ = false;        // there are CPUs enough for every worker
+    unsigned spin_credit_ = 0;  // how often spinning has paid lately
 
     // What the sanitizers know of the loop's own stack.
     sanitizer::left_context loop_left_;
@@ -148,8 +149,8 @@ void request(fiber_block& fiber, std::uint32_t generation, std::uint8_t bits) no
 /// The running fiber; a programming error outside of one.
 fiber_block& current_fiber() noexcept;
 
-/// Parks the running fiber until somebody wakes it. May return for no reason at all: callers look at their condition
-/// again (R2).
+/// Parks the running fiber until somebody wakes it. May return for no reason at all: callers look at their
+/// condition again (R2).
 void park() noexcept;
 
 /// The running fiber was asked to stop, or its runtime is closing.

@@ -13,9 +13,9 @@ extern "C" {
 /// Returns when somebody switches back to what was stored in *save.
 ///
 /// same_thread: the context is only ever continued by the thread that saved it.
-/// cross_thread: any thread may continue it, after an acquire that pairs with a release made after the switch away.
-/// _fp: the floating-point control words (rounding, exception masks) travel with the context. Both contexts of one
-/// switch must use the same kind.
+/// cross_thread: any thread may continue it, after an acquire that pairs with a release made after the switch
+/// away. _fp: the floating-point control words (rounding, exception masks) travel with the context. Both
+/// contexts of one switch must use the same kind.
 void weft_switch_same_thread(void** save, void* load) noexcept;
 void weft_switch_same_thread_fp(void** save, void* load) noexcept;
 void weft_switch_cross_thread(void** save, void* load) noexcept;
@@ -47,10 +47,12 @@ static_assert(offsetof(frame, rbp) == WEFT_FRAME_RBP);
 static_assert(offsetof(frame, return_address) == WEFT_FRAME_RETURN);
 static_assert(sizeof(frame) == WEFT_FRAME_BYTES);
 
-/// Lays a new context on a stack: the first switch to what is returned calls entry(argument), which must not return.
-/// `stack_top` is one past the stack's highest byte, aligned to 16. The control words start as the ABI defines them.
+/// Lays a new context on a stack: the first switch to what is returned calls entry(argument), which must not
+/// return. `stack_top` is one past the stack's highest byte, aligned to 16. The control words start as the
+/// ABI defines them.
 inline void* make_context(void* stack_top, void (*entry)(void*), void* argument) noexcept {
-    // weft_context_entry runs with rsp == stack_top, so that its call leaves the alignment that the ABI asks for.
+    // weft_context_entry runs with rsp == stack_top, so that its call leaves the alignment that the ABI asks
+    // for.
     frame first{};
     first.mxcsr = 0x1f80;
     first.x87_control = 0x037f;

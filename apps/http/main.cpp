@@ -26,7 +26,8 @@ constexpr std::string_view front_page = R"(<!doctype html>
 weft::http::router built_in_routes() {
     weft::http::router routes;
     routes.get("/hello", [](auto&, auto& response) { return response.send("Hello, World!"); });
-    routes.get("/", [](auto&, auto& response) { return response.send(front_page, "text/html; charset=utf-8"); });
+    routes.get("/",
+               [](auto&, auto& response) { return response.send(front_page, "text/html; charset=utf-8"); });
     routes.get("/healthz", [](auto&, auto& response) { return response.send("ok"); });
     routes.post("/echo", [](auto& request, auto& response) -> weft::result<void> {
         const std::string_view body = WEFT_TRY(request.body());

@@ -48,16 +48,18 @@ result<void> serve(const server_options& options, request_handler answer);
 /// Answers to pipelined requests leave together, in order, once the last complete one has been handled.
 template <class Handler>
 [[nodiscard]] result<void> serve(const server_options& options, const Handler& answer) {
-    const auto call = [](const void* erased, request& request, response& response) -> result<void> {
-        const auto& function = *static_cast<const Handler*>(erased);
+    const auto invoke = [&answer](request& request, response& response) -> result<void> {
         if constexpr (std::is_void_v<std::invoke_result_t<const Handler&, http::request&, http::response&>>) {
-            function(request, response);
+            answer(request, response);
             return {};
         } else {
-            return function(request, response);
+            return answer(request, response);
         }
     };
-    return detail::serve(options, {call, std::addressof(answer)});
+    const auto erased = [](const void* invoke_it, request& request, response& response) {
+        return (*static_cast<decltype(invoke)*>(invoke_it))(request, response);
+    };
+    return detail::serve(options, {erased, &invoke});
 }
 
 /// A whole program: weft::run with http::serve in it. Returns the exit status.

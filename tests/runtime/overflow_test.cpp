@@ -53,7 +53,9 @@ void in_fiber(int (*act)()) {
     (*runtime)->spawn([act] { return act(); }, {.name = "diver"})->join();
 }
 
-bool contains(const std::string& text, std::string_view part) { return text.find(part) != text.npos; }
+bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != text.npos;
+}
 
 }  // namespace
 
