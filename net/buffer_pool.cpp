@@ -74,8 +74,10 @@ void byte_buffer::append(std::string_view text) {
 }
 
 void byte_buffer::release() noexcept {
-    if (on_heap_) delete[] memory_.data();
-    else if (!memory_.empty()) pool_.release(memory_);
+    if (on_heap_)
+        delete[] memory_.data();
+    else if (!memory_.empty())
+        pool_.release(memory_);
     memory_ = {};
     begin_ = end_ = 0;
     on_heap_ = false;

@@ -18,19 +18,34 @@ constexpr duration ending_check = std::chrono::milliseconds(2);
 constexpr duration backoff_min = std::chrono::milliseconds(5);
 constexpr duration backoff_max = std::chrono::milliseconds(500);
 
+// Errors of a connection that broke before it was taken (accept(2)); whatever else fails may fail again at
+// once.
 bool is_of_one_connection(const std::error_code& error) {
+    if (error.category() != std::system_category()) return false;
     switch (error.value()) {
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM: return false;
-        default: return error.category() == std::system_category();
+        case ECONNABORTED:
+        case EINTR:
+        case EPROTO:
+        case ENOPROTOOPT:
+        case ENETDOWN:
+        case ENETUNREACH:
+        case EHOSTDOWN:
+        case EHOSTUNREACH:
+        case ENONET:
+        case EOPNOTSUPP:
+        case ETIMEDOUT:
+        case EPERM:
+            return true;
+        default:
+            return false;
     }
 }
 
 const char* remedy(const std::error_code& error) {
-    if (error == std::errc::address_in_use) return "; stop the program that listens there, or choose another port";
-    if (error == std::errc::permission_denied) return "; a port below 1024 needs root or CAP_NET_BIND_SERVICE";
+    if (error == std::errc::address_in_use)
+        return "; stop the program that listens there, or choose another port";
+    if (error == std::errc::permission_denied)
+        return "; a port below 1024 needs root or CAP_NET_BIND_SERVICE";
     if (error == std::errc::address_not_available) return "; no interface of this machine has that address";
     return "";
 }
@@ -42,11 +57,12 @@ struct live_connection {
     live_connection* previous = nullptr;
 };
 
-// What one worker knows of its connections. Only its own fibers touch the list; the counters are read by others.
+// What one worker knows of its connections. Only its own fibers touch the list; the counters are read by
+// others.
 struct alignas(64) worker_connections {
-    live_connection first;                  // not a connection: the head of the ring
-    counter opened;                         // accepted by this worker, wherever they live
-    counter closed;                         // lived here, and have ended
+    live_connection first;  // not a connection: the head of the ring
+    counter opened;         // accepted by this worker, wherever they live
+    counter closed;         // lived here, and have ended
 
     worker_connections() { first.next = first.previous = &first; }
 
@@ -84,8 +100,9 @@ class server {
 
     const serve_options& options_;
     const detail::connection_handler handler_;
-    std::vector<worker_connections> connections_;     // by worker
+    std::vector<worker_connections> connections_;       // by worker
     std::vector<std::vector<tcp_listener>> listeners_;  // by worker
+    std::atomic<std::uint8_t> asked_{0};  // of all connections: one that begins after the walk asks itself
     std::stop_token stop_ = this_fiber::stop_token();
     std::stop_token hurry_ = this_fiber::stop_now_token();
 };
@@ -108,7 +125,8 @@ result<void> server::open() {
             return {};
         };
         if (auto listening = listen_on_all(); !listening) {
-            log::error("cannot listen on {}: {}{}", text, listening.error().message(), remedy(listening.error()));
+            log::error("cannot listen on {}: {}{}", text, listening.error().message(),
+                       remedy(listening.error()));
             return failure(errc::reported);
         }
     }
@@ -123,7 +141,8 @@ result<void> server::run() {
     const fiber_id self = this_fiber::id();
     fiber_block& block = current_fiber();
     if (accepting) {
-        const std::stop_callback when_stopped(stop_, [&] { scheduler::wake_if_live(block, self.generation); });
+        const std::stop_callback when_stopped(stop_,
+                                              [&] { scheduler::wake_if_live(block, self.generation); });
         while (!stop_.stop_requested() && !this_fiber::cancelled()) park();
     }
     drain(acceptors);  // also when some could not begin: the others are using this object
@@ -156,14 +175,19 @@ void server::accept_connections(tcp_listener listener) {
             backoff = std::min(backoff * 2, backoff_max);
         }
     }
-    // What had been accepted for this server when it was told to stop is served.
-    for (tcp_stream last = listener.take_last(); last.is_open(); last = listener.take_last()) take(std::move(last));
+    // What had been accepted for this server when it was told to stop is served; not what goes on coming.
+    for (int left = options_.backlog; left > 0; --left) {
+        tcp_stream last = listener.take_last();
+        if (!last.is_open()) return;
+        take(std::move(last));
+    }
 }
 
 void server::take(tcp_stream connection) {
     connections_[this_fiber::worker_index()].opened.add();
-    const auto spawned = spawn_detached([this, own = std::move(connection)]() mutable { handle(std::move(own)); },
-                                        {.name = options_.name, .where = placement::spread});
+    const auto spawned =
+        spawn_detached([this, own = std::move(connection)]() mutable { handle(std::move(own)); },
+                       {.name = options_.name, .where = placement::spread});
     if (!spawned) {
         connections_[this_fiber::worker_index()].closed.add();
         log::warn("a connection was dropped: {}", spawned.error().message());
@@ -173,16 +197,17 @@ void server::take(tcp_stream connection) {
 void server::handle(tcp_stream connection) {
     worker_connections& here = connections_[this_fiber::worker_index()];
     struct registered : live_connection {
-        explicit registered(worker_connections& at) : where(at) {
+        registered(worker_connections& at, std::uint8_t asked_already) : where(at) {
             fiber = &current_fiber();
             where.add(*this);
+            if (asked_already != 0) request(*fiber, fiber->word.generation(), asked_already);
         }
         ~registered() {
             worker_connections::remove(*this);
             where.closed.add();
         }
         worker_connections& where;
-    } const listed(here);
+    } const listed(here, asked_.load(std::memory_order_relaxed));
     const auto ended = handler_.call(handler_.handler, std::move(connection));
     if (!ended) log::debug("{} {}: {}", options_.name, this_fiber::id().index, ended.error().message());
 }
@@ -199,8 +224,8 @@ void server::drain(std::vector<acceptor>& acceptors) {
     wait_until_all_closed(no_deadline, false);
 }
 
-// Every connection counts as opened before its fiber exists, and the closed ones are summed first: when the sums are
-// equal, all had ended. Nothing is opened any more when this is asked.
+// Every connection counts as opened before its fiber exists, and the closed ones are summed first: when the
+// sums are equal, all had ended. Nothing is opened any more when this is asked.
 bool server::all_closed() const {
     std::uint64_t closed = 0, opened = 0;
     for (const auto& each : connections_) closed += each.closed.read();
@@ -218,6 +243,8 @@ void server::wait_until_all_closed(time_point until, bool heed_hurry) {
 
 // A worker's list belongs to its own fibers, so each worker gets one that walks it.
 void server::request_all(std::uint8_t bits) {
+    asked_.fetch_or(bits,
+                    std::memory_order_relaxed);  // the walkers' spawn and run order it before their walk
     std::vector<fiber<void>> walkers;
     for (unsigned n = 0; n < connections_.size(); ++n) {
         auto walker = spawn(

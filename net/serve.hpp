@@ -15,7 +15,8 @@
 
 namespace weft {
 
-/// One address to listen on, or several: "127.0.0.1:8080", or {"127.0.0.1:8080", "[::1]:8080"} (address::parse).
+/// One address to listen on, or several: "127.0.0.1:8080", or {"127.0.0.1:8080", "[::1]:8080"}
+/// (address::parse).
 struct listen_addresses : std::vector<std::string> {
     listen_addresses() = default;
     listen_addresses(const char* one) : vector{one} {}
@@ -26,10 +27,10 @@ struct listen_addresses : std::vector<std::string> {
 
 struct serve_options {
     listen_addresses listen = {};
-    std::string name = "connection";   ///< Of the connections' fibers.
-    int backlog = 4096;                ///< Connections that the kernel keeps until they are accepted.
-    /// When the runtime is asked to stop, connections may go on as they like for this long; then those that wait for
-    /// input are told that it has ended, and when `drain_deadline` has passed the rest is cancelled.
+    std::string name = "connection";  ///< Of the connections' fibers.
+    int backlog = 4096;               ///< Connections that the kernel keeps until they are accepted.
+    /// When the runtime is asked to stop, connections may go on as they like for this long; then those that
+    /// wait for input are told that it has ended, and when `drain_deadline` has passed the rest is cancelled.
     duration drain_grace = std::chrono::milliseconds(250);
     duration drain_deadline = std::chrono::seconds(10);
     /// Called once for each address when all are listening, with the port that was given for port 0.
@@ -44,19 +45,23 @@ struct connection_handler {
 result<void> serve(const serve_options& options, connection_handler handler);
 }  // namespace detail
 
-/// Accepts connections on every worker, each worker with a socket of its own (SO_REUSEPORT), and runs handler(stream) in
-/// a new pinned fiber for each, where few live. The handler takes a tcp_stream, or a reference to one, and returns
-/// nothing or result<void>; there is one handler for all connections, called by many fibers on many workers at once. An
-/// error that it returns, or an exception that it lets out, ends that connection alone and is logged.
+/// Accepts connections on every worker, each worker with a socket of its own (SO_REUSEPORT), and runs
+/// handler(stream) in a new pinned fiber for each, where few live. The handler takes a tcp_stream, or a
+/// reference to one, and returns nothing or result<void>; there is one handler for all connections, called by
+/// many fibers on many workers at once. An error that it returns, or an exception that it lets out, ends that
+/// connection alone and is logged.
 ///
-/// Parks the calling fiber until the runtime is asked to stop and every connection has ended (see serve_options for how),
-/// or until that fiber is cancelled. Errors: errc::reported when it cannot listen; the log names the address and the cause.
+/// Parks the calling fiber until the runtime is asked to stop and every connection has ended (see
+/// serve_options for how), or until that fiber is cancelled. Errors: errc::reported when it cannot listen;
+/// the log names the address and the cause.
 template <class Handler>
 [[nodiscard]] result<void> serve(const serve_options& options, Handler&& handler) {
     auto invoke = [&handler](tcp_stream&& connection) -> result<void> {
         const auto call = [&]() -> decltype(auto) {
-            if constexpr (std::is_invocable_v<Handler&, tcp_stream&>) return handler(connection);
-            else return handler(std::move(connection));
+            if constexpr (std::is_invocable_v<Handler&, tcp_stream&>)
+                return handler(connection);
+            else
+                return handler(std::move(connection));
         };
         if constexpr (std::is_void_v<decltype(call())>) {
             call();

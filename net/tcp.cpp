@@ -17,7 +17,8 @@
 namespace weft {
 namespace {
 
-// A read of at least so much is for bulk: the kernel writes to the caller's memory, not to the engine's small buffers.
+// A read of at least so much is for bulk: the kernel writes to the caller's memory, not to the engine's small
+// buffers.
 constexpr std::size_t direct_bytes_min = 16 * 1024;
 
 result<void> set_option(int descriptor, int level, int name, const void* value, std::size_t bytes) {
@@ -32,12 +33,16 @@ result<void> set_option(int descriptor, int level, int name, int value) {
 result<address> address_of(int descriptor, int (*which)(int, sockaddr*, socklen_t*)) {
     sockaddr_storage found{};
     socklen_t length = sizeof found;
-    if (which(descriptor, reinterpret_cast<sockaddr*>(&found), &length) != 0) return failure(system_error(errno));
+    if (which(descriptor, reinterpret_cast<sockaddr*>(&found), &length) != 0)
+        return failure(system_error(errno));
     return address::from_sockaddr(reinterpret_cast<const sockaddr*>(&found), length);
 }
 
 operation receive_into(int descriptor, std::span<std::byte> buffer) {
-    return {.what = operation::kind::receive, .descriptor = descriptor, .data = buffer.data(), .length = buffer.size()};
+    return {.what = operation::kind::receive,
+            .descriptor = descriptor,
+            .data = buffer.data(),
+            .length = buffer.size()};
 }
 
 operation send_from(int descriptor, std::span<const std::byte> bytes) {
@@ -68,7 +73,8 @@ result<tcp_stream> tcp_stream::connect(const address& to, time_point deadline) {
     return stream;
 }
 
-result<std::span<std::byte>> tcp_stream::read_some(std::span<std::byte> buffer, time_point deadline, draining drain) {
+result<std::span<std::byte>> tcp_stream::read_some(std::span<std::byte> buffer, time_point deadline,
+                                                   draining drain) {
     const wait_options options = for_input(deadline, drain);
     if (input_ == nullptr) {
         operation receive = receive_into(descriptor_, buffer);
@@ -122,8 +128,9 @@ result<void> tcp_stream::writev(std::span<const std::span<const std::byte>> piec
     return {};
 }
 
-tcp_stream::exchange_result tcp_stream::exchange(std::span<const std::byte> to_write, time_point write_deadline,
-                                                 std::span<std::byte> buffer, time_point read_deadline, draining drain) {
+tcp_stream::exchange_result tcp_stream::exchange(std::span<const std::byte> to_write,
+                                                 time_point write_deadline, std::span<std::byte> buffer,
+                                                 time_point read_deadline, draining drain) {
     if (to_write.empty()) return {{}, read_some(buffer, read_deadline, drain)};
     if (input_ != nullptr) {
         const auto get = [buffer] { return buffer; };
@@ -148,7 +155,9 @@ tcp_stream::exchange_result tcp_stream::exchange_into_source(std::span<const std
 }
 
 result<void> tcp_stream::shutdown(shutdown_side side) {
-    const int how = side == shutdown_side::receiving ? SHUT_RD : side == shutdown_side::sending ? SHUT_WR : SHUT_RDWR;
+    const int how = side == shutdown_side::receiving ? SHUT_RD
+                    : side == shutdown_side::sending ? SHUT_WR
+                                                     : SHUT_RDWR;
     if (::shutdown(descriptor_, how) == 0) return {};
     return failure(system_error(errno));
 }
@@ -157,7 +166,8 @@ result<void> tcp_stream::finish(time_point deadline) {
     WEFT_TRY(shutdown(shutdown_side::sending));
     std::array<std::byte, 512> dropped;
     while (!WEFT_TRY(read_some(dropped, deadline, draining::is_ignored)).empty()) {
-        // A read that has something never waits, so a peer that does not stop sending would keep this up for ever.
+        // A read that has something never waits, so a peer that does not stop sending would keep this up for
+        // ever.
         if (this_fiber::now() >= deadline) return failure(errc::timed_out);
     }
     return {};
@@ -168,14 +178,21 @@ void tcp_stream::close() noexcept {
     if (descriptor_ >= 0) close_descriptor(std::exchange(descriptor_, -1));
 }
 
-result<address> tcp_stream::peer_address() const { return address_of(descriptor_, getpeername); }
-result<address> tcp_stream::local_address() const { return address_of(descriptor_, getsockname); }
+result<address> tcp_stream::peer_address() const {
+    return address_of(descriptor_, getpeername);
+}
+result<address> tcp_stream::local_address() const {
+    return address_of(descriptor_, getsockname);
+}
 
-result<void> tcp_stream::set_no_delay(bool on) { return set_option(descriptor_, IPPROTO_TCP, TCP_NODELAY, on ? 1 : 0); }
+result<void> tcp_stream::set_no_delay(bool on) {
+    return set_option(descriptor_, IPPROTO_TCP, TCP_NODELAY, on ? 1 : 0);
+}
 
 result<void> tcp_stream::set_keep_alive(duration idle, duration interval, int probes) {
     const auto seconds = [](duration time) {
-        return static_cast<int>(std::max<std::int64_t>(1, std::chrono::round<std::chrono::seconds>(time).count()));
+        return static_cast<int>(
+            std::max<std::int64_t>(1, std::chrono::round<std::chrono::seconds>(time).count()));
     };
     WEFT_TRY(set_option(descriptor_, IPPROTO_TCP, TCP_KEEPIDLE, seconds(idle)));
     WEFT_TRY(set_option(descriptor_, IPPROTO_TCP, TCP_KEEPINTVL, seconds(interval)));
@@ -183,8 +200,12 @@ result<void> tcp_stream::set_keep_alive(duration idle, duration interval, int pr
     return set_option(descriptor_, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
-result<void> tcp_stream::set_receive_buffer_bytes(int bytes) { return set_option(descriptor_, SOL_SOCKET, SO_RCVBUF, bytes); }
-result<void> tcp_stream::set_send_buffer_bytes(int bytes) { return set_option(descriptor_, SOL_SOCKET, SO_SNDBUF, bytes); }
+result<void> tcp_stream::set_receive_buffer_bytes(int bytes) {
+    return set_option(descriptor_, SOL_SOCKET, SO_RCVBUF, bytes);
+}
+result<void> tcp_stream::set_send_buffer_bytes(int bytes) {
+    return set_option(descriptor_, SOL_SOCKET, SO_SNDBUF, bytes);
+}
 
 result<void> tcp_stream::set_reset_on_close(bool on) {
     const linger at_close{.l_onoff = on ? 1 : 0, .l_linger = 0};
@@ -221,7 +242,8 @@ result<tcp_listener> tcp_listener::open(const address& at, const listen_options&
     if (options.join_shared) WEFT_TRY(set_option(descriptor, SOL_SOCKET, SO_REUSEPORT, 1));
     if (bind(descriptor, at.data(), at.size()) != 0) return failure(system_error(errno));
     // Bound without it, so the bind has failed if anybody else has the address; from here on others may join.
-    if (options.share_address && !options.join_shared) WEFT_TRY(set_option(descriptor, SOL_SOCKET, SO_REUSEPORT, 1));
+    if (options.share_address && !options.join_shared)
+        WEFT_TRY(set_option(descriptor, SOL_SOCKET, SO_REUSEPORT, 1));
     if (listen(descriptor, options.backlog) != 0) return failure(system_error(errno));
     return listener;
 }
@@ -229,7 +251,8 @@ result<tcp_listener> tcp_listener::open(const address& at, const listen_options&
 result<tcp_stream> tcp_listener::accept(time_point deadline) {
     accept_stream& stream = *stream_;
     for (;;) {
-        if (this_fiber::cancelled()) return failure(errc::cancelled);  // also while connections never stop coming
+        if (this_fiber::cancelled())
+            return failure(errc::cancelled);  // also while connections never stop coming
         if (!stream.accepted.empty()) {
             tcp_stream connection(stream.accepted.front());
             stream.accepted.pop_front();
@@ -254,6 +277,8 @@ tcp_stream tcp_listener::take_last() {
     return tcp_stream(accept4(stream_->descriptor, nullptr, nullptr, SOCK_CLOEXEC));
 }
 
-result<address> tcp_listener::local_address() const { return address_of(stream_->descriptor, getsockname); }
+result<address> tcp_listener::local_address() const {
+    return address_of(stream_->descriptor, getsockname);
+}
 
 }  // namespace weft

@@ -13,8 +13,9 @@ std::array<char, 29> format_date(std::time_t seconds) noexcept {
     gmtime_r(&seconds, &utc);
     std::array<char, 64> text;
     std::snprintf(text.data(), text.size(), "%s, %02d %s %04d %02d:%02d:%02d GMT",
-                  days[static_cast<std::size_t>(utc.tm_wday)], utc.tm_mday, months[static_cast<std::size_t>(utc.tm_mon)],
-                  utc.tm_year + 1900, utc.tm_hour, utc.tm_min, utc.tm_sec);
+                  days[static_cast<std::size_t>(utc.tm_wday)], utc.tm_mday,
+                  months[static_cast<std::size_t>(utc.tm_mon)], utc.tm_year + 1900, utc.tm_hour, utc.tm_min,
+                  utc.tm_sec);
     std::array<char, 29> date;
     for (std::size_t n = 0; n < date.size(); ++n) date[n] = text[n];
     return date;

@@ -24,7 +24,9 @@ response& response::header(std::string_view name, std::string_view value) {
 
 result<void> response::send(std::string_view body, std::string_view content_type) {
     WEFT_ASSERT(!sent_, "a response is sent once");
-    if (malformed_ || !consists_of(value_byte, content_type)) return failure(status_error(500));
+    const bool final_status = status_ >= 200 && status_ <= 599;
+    if (malformed_ || !final_status || !consists_of(value_byte, content_type))
+        return failure(status_error(500));
     sent_ = true;
     return owner_.respond({.status = status_, .content_type = content_type, .fields = fields_}, body);
 }

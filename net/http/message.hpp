@@ -33,7 +33,8 @@ class transaction {
     ~transaction() = default;
 };
 
-/// Lives on the stack of the connection's fiber for as long as its handler runs; so do the views that it gives out.
+/// Lives on the stack of the connection's fiber for as long as its handler runs; so do the views that it
+/// gives out.
 class request {
   public:
     request(const request_head& head, transaction& owner) noexcept : head_(head), owner_(owner) {}
@@ -54,12 +55,14 @@ class request {
         return found != nullptr ? std::optional(found->value) : std::nullopt;
     }
 
-    /// The whole body; empty when there is none. Parks until it has come; the second call returns the same. Errors:
-    /// status_error(413) when it is larger than the server takes, status_error(400) for a malformed one,
-    /// status_error(408) when it comes too slowly, others when the connection breaks. A handler returns them as they are.
+    /// The whole body; empty when there is none. Parks until it has come; the second call returns the same.
+    /// Errors: status_error(413) when it is larger than the server takes, status_error(400) for a malformed
+    /// one, status_error(408) when it comes too slowly, others when the connection breaks. A handler returns
+    /// them as they are.
     [[nodiscard]] result<std::string_view> body() { return owner_.read_body(); }
 
-    /// What stood in the path for `{name}` in the route; empty when the route has no such part. Not percent-decoded.
+    /// What stood in the path for `{name}` in the route; empty when the route has no such part. Not
+    /// percent-decoded.
     std::string_view param(std::string_view name) const noexcept;
 
     static constexpr std::size_t params_max = 8;
@@ -83,12 +86,14 @@ class response {
     response(const response&) = delete;
     response& operator=(const response&) = delete;
 
+    /// 200 to 599; with any other send() answers 500 instead.
     response& status(int code) noexcept {
         status_ = code;
         return *this;
     }
-    /// Adds a header line. Date, Server, Connection, Content-Length and Transfer-Encoding are the server's own affair. A
-    /// name or value with bytes that no header may hold (a line break, say) makes send() answer 500 instead.
+    /// Adds a header line. Date, Server, Connection, Content-Length and Transfer-Encoding are the server's
+    /// own affair. A name or value with bytes that no header may hold (a line break, say) makes send() answer
+    /// 500 instead.
     response& header(std::string_view name, std::string_view value);
 
     /// Sends the answer. May park. An answer to HEAD, and a 204 or 304, goes without the body.

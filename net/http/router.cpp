@@ -9,16 +9,26 @@ namespace {
 
 std::string_view name_of(method verb) {
     switch (verb) {
-        case method::get: return "GET";
-        case method::head: return "HEAD";
-        case method::post: return "POST";
-        case method::put: return "PUT";
-        case method::delete_: return "DELETE";
-        case method::connect: return "CONNECT";
-        case method::options: return "OPTIONS";
-        case method::trace: return "TRACE";
-        case method::patch: return "PATCH";
-        case method::other: break;
+        case method::get:
+            return "GET";
+        case method::head:
+            return "HEAD";
+        case method::post:
+            return "POST";
+        case method::put:
+            return "PUT";
+        case method::delete_:
+            return "DELETE";
+        case method::connect:
+            return "CONNECT";
+        case method::options:
+            return "OPTIONS";
+        case method::trace:
+            return "TRACE";
+        case method::patch:
+            return "PATCH";
+        case method::other:
+            break;
     }
     return "";
 }
@@ -31,7 +41,9 @@ std::string_view next_segment(std::string_view& path) {
     return segment;
 }
 
-bool is_param(std::string_view segment) { return segment.size() > 2 && segment.front() == '{' && segment.back() == '}'; }
+bool is_param(std::string_view segment) {
+    return segment.size() > 2 && segment.front() == '{' && segment.back() == '}';
+}
 
 }  // namespace
 
@@ -41,8 +53,11 @@ void router::add(method verb, std::string pattern, handler answer) {
     std::size_t params = 0;
     for (std::string_view rest = pattern; !rest.empty();) {
         const std::string_view segment = next_segment(rest);
-        if (is_param(segment)) ++params;
-        else WEFT_ASSERT(segment.find_first_of("{}") == segment.npos, "a brace in a route's pattern encloses a whole segment");
+        if (is_param(segment))
+            ++params;
+        else
+            WEFT_ASSERT(segment.find_first_of("{}") == segment.npos,
+                        "a brace in a route's pattern encloses a whole segment");
     }
     WEFT_ASSERT(params <= request::params_max, "a route has too many parameters");
     routes_.push_back({verb, std::move(pattern), params != 0, std::move(answer)});
@@ -54,18 +69,22 @@ bool router::fits(const route& candidate, request& request) {
     std::string_view pattern = candidate.pattern, path = request.path();
     while (!pattern.empty() && path.starts_with('/')) {
         const std::string_view expected = next_segment(pattern), found = next_segment(path);
-        if (is_param(expected) && !found.empty()) request.add_param(expected.substr(1, expected.size() - 2), found);
-        else if (expected != found) return false;
+        if (is_param(expected) && !found.empty())
+            request.add_param(expected.substr(1, expected.size() - 2), found);
+        else if (expected != found)
+            return false;
     }
     return pattern.empty() && path.empty();
 }
 
 result<void> router::operator()(request& request, response& response) const {
     for (const route& each : routes_) {
-        const bool verb_fits = each.verb == request.verb() || (each.verb == method::get && request.verb() == method::head);
+        const bool verb_fits =
+            each.verb == request.verb() || (each.verb == method::get && request.verb() == method::head);
         if (verb_fits && fits(each, request)) return each.answer(request, response);
     }
-    if (request.verb() == method::other || request.verb() == method::connect) return failure(status_error(501));
+    if (request.verb() == method::other || request.verb() == method::connect)
+        return failure(status_error(501));
     const std::string allow = allowed(request);
     if (allow.empty()) return failure(status_error(404));
     response.header("Allow", allow);

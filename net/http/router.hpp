@@ -10,25 +10,32 @@
 
 namespace weft::http {
 
-/// Answers a request. One object serves all connections: it is called by many fibers on many workers at once. An error
-/// that it returns, or an exception that it lets out, is answered as server.hpp says.
+/// Answers a request. One object serves all connections: it is called by many fibers on many workers at once.
+/// An error that it returns, or an exception that it lets out, is answered as server.hpp says.
 using handler = std::function<result<void>(request&, response&)>;
 
 /// Filled in before it serves, and not changed afterwards. It is a handler itself.
 class router {
   public:
-    /// A pattern is a path whose segments are literal, or `{name}` for exactly one segment that is not empty. GET also
-    /// answers HEAD. A malformed pattern is a programming error.
+    /// A pattern is a path whose segments are literal, or `{name}` for exactly one segment that is not empty.
+    /// GET also answers HEAD. A malformed pattern is a programming error.
     void add(method verb, std::string pattern, handler answer);
 
     void get(std::string pattern, handler answer) { add(method::get, std::move(pattern), std::move(answer)); }
-    void post(std::string pattern, handler answer) { add(method::post, std::move(pattern), std::move(answer)); }
+    void post(std::string pattern, handler answer) {
+        add(method::post, std::move(pattern), std::move(answer));
+    }
     void put(std::string pattern, handler answer) { add(method::put, std::move(pattern), std::move(answer)); }
-    void patch(std::string pattern, handler answer) { add(method::patch, std::move(pattern), std::move(answer)); }
-    void del(std::string pattern, handler answer) { add(method::delete_, std::move(pattern), std::move(answer)); }
+    void patch(std::string pattern, handler answer) {
+        add(method::patch, std::move(pattern), std::move(answer));
+    }
+    void del(std::string pattern, handler answer) {
+        add(method::delete_, std::move(pattern), std::move(answer));
+    }
 
-    /// The first route that fits, or 404; 405 with Allow when the path has routes for other methods only; 501 for a
-    /// method that no route anywhere could have. OPTIONS is answered with Allow where there is no route for it.
+    /// The first route that fits, or 404; 405 with Allow when the path has routes for other methods only; 501
+    /// for a method that no route anywhere could have. OPTIONS is answered with Allow where there is no route
+    /// for it.
     result<void> operator()(request& request, response& response) const;
 
   private:

@@ -16,8 +16,8 @@
 namespace weft::http {
 namespace {
 
-// For so long an idle connection keeps the memory of the answer that it sent last. To find out earlier that it has been
-// sent would take a switch to the fiber at each request.
+// For so long an idle connection keeps the memory of the answer that it sent last. To find out earlier that
+// it has been sent would take a switch to the fiber at each request.
 constexpr duration answers_held_max = std::chrono::milliseconds(200);
 // How long a connection that is being closed is read from, so that its last answer is not lost to a reset.
 constexpr duration farewell_max = std::chrono::seconds(2);
@@ -49,7 +49,10 @@ struct server_state {
 class connection final : transaction {
   public:
     connection(server_state& server, tcp_stream& stream) noexcept
-        : server_(server), options_(server.options), worker_(server.workers[this_fiber::worker_index()]), stream_(stream) {}
+        : server_(server),
+          options_(server.options),
+          worker_(server.workers[this_fiber::worker_index()]),
+          stream_(stream) {}
 
     result<void> run();
 
@@ -74,30 +77,33 @@ class connection final : transaction {
     const server_options& options_;
     worker_state& worker_;
     tcp_stream& stream_;
-    byte_buffer in_{worker_.pool};      // from the first byte of the request that is being read or handled
-    byte_buffer out_{worker_.pool};     // answers that have not been sent
-    byte_buffer headers_{worker_.pool};  // the parser's storage; it has memory exactly while a head is in work
+    byte_buffer in_{worker_.pool};   // from the first byte of the request that is being read or handled
+    byte_buffer out_{worker_.pool};  // answers that have not been sent
+    byte_buffer headers_{
+        worker_.pool};  // the parser's storage; it has memory exactly while a head is in work
     std::optional<request_parser> parser_;
     time_point head_deadline_ = no_deadline;
 
     // Of the request in hand:
-    std::string body_;                  // when it did not come whole with the head
-    std::size_t consumed_ = 0;          // bytes of in_ that belong to it
+    std::string body_;                        // when it did not come whole with the head
+    std::size_t consumed_ = 0;                // bytes of in_ that belong to it
     byte_buffer after_chunks_{worker_.pool};  // what came behind a chunked body
     bool body_read_ = false;
     std::optional<result<std::string_view>> body_result_;  // what read_body() returned: it does so again
-    bool continue_owed_ = false;        // the client waits for a 100
+    bool continue_owed_ = false;                           // the client waits for a 100
     bool head_only_ = false;
 
-    bool last_ = false;                 // no request is taken after this one
-    bool unread_ = false;               // the peer may have sent what nobody will read: close gently
-    result<void> broken_;               // the first error of the connection itself
+    bool last_ = false;    // no request is taken after this one
+    bool unread_ = false;  // the peer may have sent what nobody will read: close gently
+    result<void> broken_;  // the first error of the connection itself
 };
 
 result<void> connection::run() {
     while (!last_) {
         switch (parse()) {
-            case request_parser::status::complete: handle(); break;
+            case request_parser::status::complete:
+                handle();
+                break;
             case request_parser::status::refused:
                 log::debug("http: refused with {}: {}", parser_->why().status, parser_->why().reason);
                 WEFT_TRY(refuse(parser_->why().status));
@@ -117,14 +123,16 @@ request_parser::status connection::parse() {
     if (in_.empty()) return request_parser::status::incomplete;
     if (!parser_) {
         // A header is a trivial type, so bytes are storage enough.
-        const auto storage = headers_.reserve(std::max<std::size_t>(options_.head.headers_max, 1) * sizeof(header));
-        parser_.emplace(std::span(reinterpret_cast<header*>(storage.data()), storage.size() / sizeof(header)), options_.head);
+        const auto storage =
+            headers_.reserve(std::max<std::size_t>(options_.head.headers_max, 1) * sizeof(header));
+        parser_.emplace(std::span(reinterpret_cast<header*>(storage.data()), storage.size() / sizeof(header)),
+                        options_.head);
     }
     return parser_->parse(in_.chars());
 }
 
-// Sends what has been answered and waits for more of the peer, both in one entry into the kernel. False: the peer has
-// finished, or nothing more is expected of it.
+// Sends what has been answered and waits for more of the peer, both in one entry into the kernel. False: the
+// peer has finished, or nothing more is expected of it.
 result<bool> connection::receive() {
     const bool idle = in_.empty();
     if (idle) {
@@ -134,12 +142,15 @@ result<bool> connection::receive() {
     }
     const time_point now = this_fiber::now();
     const time_point deadline = idle ? deadline_after(now, options_.idle_timeout) : head_deadline_;
-    // The answers' memory is held while the first wait lasts, because the kernel may still be sending from it.
-    const time_point first_deadline = idle && !out_.empty() ? std::min(deadline, now + answers_held_max) : deadline;
+    // The answers' memory is held while the first wait lasts, because the kernel may still be sending from
+    // it.
+    const time_point first_deadline =
+        idle && !out_.empty() ? std::min(deadline, now + answers_held_max) : deadline;
     const draining drain = idle ? draining::ends_input : draining::is_ignored;
     const auto space = [this] { return in_.reserve(receive_bytes_min); };
 
-    auto [written, read] = stream_.exchange_into(out_.bytes(), deadline_after(now, options_.write_timeout), space, first_deadline, drain);
+    auto [written, read] = stream_.exchange_into(out_.bytes(), deadline_after(now, options_.write_timeout),
+                                                 space, first_deadline, drain);
     WEFT_TRY(std::move(written));
     out_.release();
     if (!read && read.error() == errc::timed_out && first_deadline < deadline)
@@ -202,27 +213,35 @@ void connection::call_handler(request& request, response& response) {
         if (returned) return;
         status = status_of(returned.error());
         if (status == 0 && broken_) {
-            log::error("http: {} {}: {}", request.method_name(), request.target(), returned.error().message());
+            log::error("http: {} {}: {}", request.method_name(), request.target(),
+                       returned.error().message());
             status = 500;
         }
     } catch (const std::exception& error) {
         log::error("http: {} {}: exception: {}", request.method_name(), request.target(), error.what());
         status = 500;
     } catch (...) {
-        log::error("http: {} {}: an exception that is no std::exception", request.method_name(), request.target());
+        log::error("http: {} {}: an exception that is no std::exception", request.method_name(),
+                   request.target());
         status = 500;
     }
     if (!broken_) return;
-    if (response.sent()) last_ = unread_ = true;  // what the peer has got may be incomplete, and it may go on sending
-    else if (status < 400 || status > 599) broken_ = refuse(500);
-    else if (!body_read_) broken_ = refuse(status);
-    else static_cast<void>(respond({.status = status, .content_type = "text/plain"}, std::string(reason_phrase(status)) + '\n'));
+    if (response.sent())
+        last_ = unread_ = true;  // what the peer has got may be incomplete, and it may go on sending
+    else if (status < 400 || status > 599)
+        broken_ = refuse(500);
+    else if (!body_read_)
+        broken_ = refuse(status);
+    else
+        static_cast<void>(respond({.status = status, .content_type = "text/plain"},
+                                  std::string(reason_phrase(status)) + '\n'));
 }
 
 // Answers and takes nothing more: where the next request begins is unknown, or will not be waited for.
 result<void> connection::refuse(int status) {
     last_ = unread_ = true;
-    return respond({.status = status, .content_type = "text/plain"}, std::string(reason_phrase(status)) + '\n');
+    return respond({.status = status, .content_type = "text/plain"},
+                   std::string(reason_phrase(status)) + '\n');
 }
 
 result<void> connection::respond(const response_head& head, std::string_view body) {
@@ -233,12 +252,13 @@ result<void> connection::respond(const response_head& head, std::string_view bod
     const std::string_view phrase = reason_phrase(head.status);
     std::array<char, 24> digits;
     const auto text_of = [&](std::uint64_t number) -> std::string_view {
-        return {digits.data(), static_cast<std::size_t>(std::to_chars(digits.begin(), digits.end(), number).ptr - digits.data())};
+        return {digits.data(), static_cast<std::size_t>(
+                                   std::to_chars(digits.begin(), digits.end(), number).ptr - digits.data())};
     };
     // One reservation for the whole head, then plain copies.
     constexpr std::size_t fixed_bytes = 256;
-    const auto space = out_.reserve(fixed_bytes + phrase.size() + options_.server_name.size() + head.content_type.size() +
-                                    head.fields.size());
+    const auto space = out_.reserve(fixed_bytes + phrase.size() + options_.server_name.size() +
+                                    head.content_type.size() + head.fields.size());
     char* const begin = reinterpret_cast<char*>(space.data());
     char* at = begin;
     const auto put = [&at](std::string_view text) {
@@ -272,8 +292,10 @@ result<void> connection::respond(const response_head& head, std::string_view bod
         put(text_of(body.size()));
         put("\r\n");
     }
-    if (last_) put("Connection: close\r\n");
-    else if (parser_ && parser_->head().version_minor == 0) put("Connection: keep-alive\r\n");
+    if (last_)
+        put("Connection: close\r\n");
+    else if (parser_ && parser_->head().version_minor == 0)
+        put("Connection: keep-alive\r\n");
     put(head.fields);
     put("\r\n");
     out_.commit(static_cast<std::size_t>(at - begin));
@@ -292,7 +314,8 @@ result<void> connection::respond(const response_head& head, std::string_view bod
 
 result<void> connection::flush() {
     if (out_.empty()) return {};
-    const auto written = stream_.write_all(out_.bytes(), deadline_after(this_fiber::now(), options_.write_timeout));
+    const auto written =
+        stream_.write_all(out_.bytes(), deadline_after(this_fiber::now(), options_.write_timeout));
     out_.release();
     return written;
 }
@@ -301,9 +324,15 @@ result<std::string_view> connection::read_body() {
     if (!broken_) return failure(broken_.error());
     if (!body_result_) {
         switch (parser_->head().framing) {
-            case body_framing::none: body_result_ = std::string_view(); break;
-            case body_framing::content_length: body_result_ = read_sized_body(); break;
-            case body_framing::chunked: body_result_ = read_chunked_body(); break;
+            case body_framing::none:
+                body_result_ = std::string_view();
+                break;
+            case body_framing::content_length:
+                body_result_ = read_sized_body();
+                break;
+            case body_framing::chunked:
+                body_result_ = read_chunked_body();
+                break;
         }
     }
     return *body_result_;
@@ -311,7 +340,8 @@ result<std::string_view> connection::read_body() {
 
 result<std::string_view> connection::read_sized_body() {
     const auto length = static_cast<std::size_t>(parser_->head().content_length);
-    const std::string_view come(in_.chars().data() + parser_->head_bytes(), in_.size() - parser_->head_bytes());
+    const std::string_view come(in_.chars().data() + parser_->head_bytes(),
+                                in_.size() - parser_->head_bytes());
     if (come.size() >= length) {
         consumed_ += length;
         body_read_ = true;
@@ -355,18 +385,22 @@ result<std::string_view> connection::read_chunked_body() {
                 input = after_chunks_.chars();
                 break;
             }
-            case chunked_decoder::status::refused: return refuse_body(decoder.why().status);
+            case chunked_decoder::status::refused:
+                return refuse_body(decoder.why().status);
             case chunked_decoder::status::complete:
                 // What follows belongs to the next request. It lies in in_ as long as nothing had to be read.
-                if (after_chunks_.empty()) consumed_ -= input.size();
-                else after_chunks_.consume(after_chunks_.size() - input.size());
+                if (after_chunks_.empty())
+                    consumed_ -= input.size();
+                else
+                    after_chunks_.consume(after_chunks_.size() - input.size());
                 body_read_ = true;
                 return std::string_view(body_);
         }
     }
 }
 
-// Before a body is waited for: earlier answers must not wait with it, and the client may be waiting for a 100.
+// Before a body is waited for: earlier answers must not wait with it, and the client may be waiting for a
+// 100.
 result<void> connection::prepare_to_read_body() {
     if (continue_owed_) {
         continue_owed_ = false;
@@ -377,20 +411,24 @@ result<void> connection::prepare_to_read_body() {
 }
 
 result<std::span<std::byte>> connection::read_body_bytes(std::span<std::byte> buffer) {
-    auto read = stream_.read_some(buffer, deadline_after(this_fiber::now(), options_.body_timeout), draining::is_ignored);
+    auto read = stream_.read_some(buffer, deadline_after(this_fiber::now(), options_.body_timeout),
+                                  draining::is_ignored);
     if (!read && read.error() == errc::timed_out) {
         last_ = unread_ = true;
         return failure(status_error(408));
     }
-    if (read && read->empty()) broken_ = failure(errc::end_of_stream);
-    else if (!read) broken_ = failure(read.error());
+    if (read && read->empty())
+        broken_ = failure(errc::end_of_stream);
+    else if (!read)
+        broken_ = failure(read.error());
     if (!broken_) return failure(broken_.error());
     return read;
 }
 
 bool connection::body_can_be_skipped() const {
     const request_head& head = parser_->head();
-    return head.framing == body_framing::content_length && head.content_length <= skipped_body_bytes_max && !continue_owed_;
+    return head.framing == body_framing::content_length && head.content_length <= skipped_body_bytes_max &&
+           !continue_owed_;
 }
 
 result<void> connection::skip_body() {

@@ -4,7 +4,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "conversation.hpp"
 
-#include <semaphore>
+#include <array>
 #include <vector>
 
 using namespace weft;
@@ -333,47 +333,52 @@ TEST_CASE("stream: an answer that the peer takes slowly is sent whole while the 
         });
 }
 
-// While it waited for its answer to be taken, such a peer could fill every buffer that the engine has, and
-// nobody else on the worker received anything.
-TEST_CASE("stream: a peer that sends without end and reads nothing stops nobody else from receiving") {
-    watchdog dog("one peer has all the buffers");
+// While they waited for their answers to be taken, a few such peers could fill every buffer that the engine
+// has, and nobody else on the worker received anything.
+TEST_CASE("stream: peers that send without end and read nothing stop nobody else from receiving") {
+    watchdog dog("greedy peers have all the buffers");
     auto running = make_runtime(1, 100);
     std::atomic<bool> over{false};
     std::jthread flood;
+    const std::string answer(64 * 1024 * 1024, 'x');
     run_in_fiber(*running, [&] {
-        auto [greedy, greedy_peer] = connect_pair(4096);
-        CHECK(greedy.set_receive_buffer_bytes(4'000'000));
-        CHECK(greedy_peer.send("x"));
-        std::string one(1, '\0');
-        CHECK(receive_some(greedy, bytes_of(one)));
-        flood = in_thread([&over, from = greedy_peer.descriptor()] {
+        std::array<connected, 12> greedy;
+        std::vector<fiber<result<void>>> stuck;
+        for (connected& each : greedy) {
+            each = connect_pair(4096);
+            CHECK(each.stream.set_receive_buffer_bytes(4'000'000));
+            arm(each.stream);
+            auto spawned = spawn([&each, &answer] {
+                std::string buffer(10, '\0');
+                return each.stream
+                    .exchange_into(as_bytes(answer), no_deadline, [&] { return bytes_of(buffer); })
+                    .written;
+            });
+            REQUIRE(spawned);
+            stuck.push_back(std::move(*spawned));
+        }
+        CHECK(this_fiber::sleep_for(20ms));  // all answers are under way
+        flood = in_thread([&] {
             const std::string much(100'000, 'x');
             while (!over) {
-                if (::send(from, much.data(), much.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-                    std::this_thread::sleep_for(1ms);
+                for (const connected& each : greedy) static_cast<void>(each.other.send_now(much));
+                std::this_thread::sleep_for(1ms);
             }
         });
-        auto stuck = spawn([&greedy = greedy] {
-            std::string buffer(10, '\0');
-            const std::string answer(64 * 1024 * 1024, 'x');
-            return greedy.exchange_into(as_bytes(answer), no_deadline, [&] { return bytes_of(buffer); })
-                .written;
-        });
-        REQUIRE(stuck);
         CHECK(this_fiber::sleep_for(scaled(300, 1000) * 1ms));
         const auto before = this_fiber::counters();
         auto [modest, modest_peer] = connect_pair();
         std::string buffer(10, '\0');
         for (int n = 0; n < 100; ++n) {
             CHECK(modest_peer.send("hello"));
-            const auto read = receive_some(modest, bytes_of(buffer), in_ms(20'000));
+            const auto read = receive_some(modest, bytes_of(buffer), in_ms(10'000));
             REQUIRE(read);
             CHECK(text_of(*read) == "hello");
         }
         CHECK(this_fiber::sleep_for(50ms));
-        CHECK(this_fiber::counters().enters - before.enters < 3000);  // nor does it keep the worker busy
-        stuck->cancel();
-        CHECK(error_of(stuck->join()) == errc::cancelled);
+        CHECK(this_fiber::counters().enters - before.enters < 3000);  // nor do they keep the worker busy
+        for (auto& each : stuck) each.cancel();
+        for (auto& each : stuck) CHECK(error_of(each.join()) == errc::cancelled);
         over = true;
         flood.join();
     });

@@ -7,7 +7,6 @@
 #include <signal.h>
 
 #include <array>
-#include <semaphore>
 #include <vector>
 
 using namespace weft;
