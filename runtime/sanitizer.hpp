@@ -83,7 +83,7 @@ inline void* current_context() noexcept {
 #endif
 }
 
-/// A stack that is used again: the frames of the fiber that had it before are gone.
+/// A stack whose fiber has ended: its memory may be used for anything.
 inline void forget_frames([[maybe_unused]] const void* bottom, [[maybe_unused]] std::size_t bytes) noexcept {
 #if defined(WEFT_ASAN)
     __asan_unpoison_memory_region(bottom, bytes);

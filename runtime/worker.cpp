@@ -182,11 +182,7 @@ bool worker::bind_stack(fiber_block& fiber) noexcept {
     const std::uint32_t slot = cache_.allocate_stack();
     if (slot == no_slot) return false;
     fiber.stack_slot = slot;
-    if (sanitizer::active) {
-        const stack_bounds stack = owner_.fibers().bounds(slot);
-        sanitizer::forget_frames(stack.bottom, stack.bytes);
-        fiber.sanitizer_context = sanitizer::create_context();
-    }
+    fiber.sanitizer_context = sanitizer::create_context();
     fiber.stack_pointer = switchers::make_context(owner_.fibers().top(slot), fiber_main, &fiber);
     return true;
 }
@@ -214,6 +210,10 @@ void worker::settle(fiber_block& fiber) noexcept {
 
 void worker::end(fiber_block& fiber) noexcept {
     sanitizer::destroy_context(fiber.sanitizer_context);
+    if (sanitizer::active) {
+        const stack_bounds stack = owner_.fibers().bounds(fiber.stack_slot);
+        sanitizer::forget_frames(stack.bottom, stack.bytes);
+    }
     cache_.free_stack(fiber.stack_slot);
     fiber.stack_slot = no_slot;
     wheel_.remove(fiber.deadline);

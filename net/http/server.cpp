@@ -262,6 +262,7 @@ result<void> connection::respond(const response_head& head, std::string_view bod
     char* const begin = reinterpret_cast<char*>(space.data());
     char* at = begin;
     const auto put = [&at](std::string_view text) {
+        if (text.empty()) return;  // it may have no address
         std::memcpy(at, text.data(), text.size());
         at += text.size();
     };
