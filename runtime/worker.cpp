@@ -37,15 +37,8 @@ inline void pause_instruction() noexcept {
 #endif
 }
 
-// ThreadSanitizer takes no notice of fences, and the compiler warns of that. Nothing here relies on one for
-// the order of plain memory: that order comes with each queue's own release and acquire.
 inline void full_fence() noexcept {
-#pragma GCC diagnostic push
-#if defined(WEFT_TSAN) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wtsan"
-#endif
     std::atomic_thread_fence(std::memory_order_seq_cst);
-#pragma GCC diagnostic pop
 }
 
 inline void prefetch(const fiber_block* fiber) noexcept {
