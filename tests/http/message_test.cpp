@@ -1,5 +1,4 @@
 // Requests and responses as handlers see them, and the small things that answers are made of.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "support.hpp"
 #include "transaction.hpp"
 

@@ -1,5 +1,4 @@
 // Which route answers, from requests that are written down, not sent.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "support.hpp"
 #include "transaction.hpp"
 

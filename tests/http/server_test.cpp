@@ -1,6 +1,5 @@
 // http::serve in this process, and clients that talk to it through plain sockets. Its limits and time-outs
 // are small.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "peer.hpp"
 #include "support.hpp"
 

@@ -1,6 +1,5 @@
 // Borrowed memory: which block comes next, what happens when there is none, and that a buffer is a queue of
 // bytes.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "peer.hpp"
 #include "support.hpp"
 

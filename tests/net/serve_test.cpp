@@ -1,5 +1,4 @@
 // weft::serve: what handlers may be, where connections live, and how a server ends.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "peer.hpp"
 #include "support.hpp"
 

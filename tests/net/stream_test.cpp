@@ -1,7 +1,6 @@
 // What comes through exchange_into(): bytes that the engine receives ahead of the fiber that wants them. None
 // may be lost, doubled or moved, whatever the fiber does meanwhile, and a peer that sends too much is held
 // back.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "conversation.hpp"
 
 #include <array>

@@ -1,6 +1,5 @@
 // Connections from both ends. The other one is blocking Asio, or a plain socket where a reset or a peer that
 // does not read is wanted. What exchange_into() does is in stream_test.cpp.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "conversation.hpp"
 
 #include <netinet/tcp.h>

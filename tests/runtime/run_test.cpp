@@ -1,6 +1,5 @@
 // weft::run, in child processes: it handles signals and complains to stderr. No other test is here, because a
 // child has no log thread when its parent had one already.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <stdexcept>
