@@ -36,9 +36,8 @@ struct spawn_options {
     std::string_view name = {};  ///< For logs and debuggers; its first 23 bytes are kept.
     placement where = placement::near;
     unsigned worker = 0;  ///< For placement::fixed; smaller than the number of workers.
-    /// False: it runs on one worker from its first instruction on, so thread-locals behave as in a thread.
-    /// True: it may be moved to another worker whenever it is woken (R6).
-    bool mobile = false;
+    fiber_affinity affinity = fiber_affinity::worker;  ///< Where it may be moved to when it is woken.
+    fiber_priority priority = fiber_priority::normal;  ///< Which of a worker's runnable fibers goes first.
     /// The rounding mode and the exception masks of floating point travel with the fiber. Needed only by code
     /// that changes them and parks before it changes them back.
     bool keep_fp_control_words = false;
@@ -51,7 +50,8 @@ fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_h
 void launch(scheduler& owner, fiber_block& fiber, const spawn_options& options) noexcept;
 scheduler& current_scheduler() noexcept;
 scheduler& scheduler_of(runtime& runtime) noexcept;
-void release(fiber_block& fiber) noexcept;
+void discard(fiber_block& fiber) noexcept;
+void detach(fiber_block& fiber) noexcept;
 void wait_for_end(fiber_block& fiber) noexcept;
 void cancel(fiber_block& fiber, std::uint32_t generation) noexcept;
 
@@ -126,8 +126,7 @@ fiber_block* spawn(scheduler& owner, Function&& function, const spawn_options& o
     try {
         stored<closure>::construct(*made, std::forward<Function>(function));
     } catch (...) {
-        made->references.store(1, std::memory_order_relaxed);
-        release(*made);
+        discard(*made);
         throw;
     }
     static constexpr fiber_code code{run_closure<closure, result_of<Function>>, name_of<closure>()};
@@ -164,9 +163,9 @@ class [[nodiscard]] fiber {
     R join() {
         WEFT_ASSERT(joinable(), "a fiber can be joined once, and not after it was detached");
         detail::wait_for_end(*block_);
-        struct release_at_exit {
+        struct discard_at_exit {
             fiber_block* block;
-            ~release_at_exit() { detail::release(*block); }
+            ~discard_at_exit() { detail::discard(*block); }
         } after{std::exchange(block_, nullptr)};
         if (after.block->exception) std::rethrow_exception(std::exchange(after.block->exception, nullptr));
         if constexpr (!std::is_void_v<R>) {
@@ -176,7 +175,7 @@ class [[nodiscard]] fiber {
     }
 
     /// Lets it run on its own; its result is dropped, and an exception is logged.
-    void detach() noexcept { detail::release(*std::exchange(block_, nullptr)); }
+    void detach() noexcept { detail::detach(*std::exchange(block_, nullptr)); }
 
     /// Every call in which it parks returns errc::cancelled from now on. Does not wait.
     void cancel() noexcept { detail::cancel(*block_, block_->word.generation()); }

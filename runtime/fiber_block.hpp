@@ -2,11 +2,11 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <string_view>
+#include <weft/runtime/atomic.hpp>
 #include <weft/runtime/fiber_state.hpp>
 #include <weft/runtime/free_list.hpp>
 #include <weft/runtime/timing_wheel.hpp>
@@ -42,7 +42,7 @@ class fiber_requests {
     bool pending(fiber_request which) const noexcept { return word_.load(std::memory_order_acquire) & which; }
 
   private:
-    std::atomic<std::uint64_t> word_{0};  // generation in the upper half, bits in the lower
+    atomic<std::uint64_t> word_{0};  // generation in the upper half, bits in the lower
 };
 
 /// The C++ runtime's per-thread exception state (Itanium C++ ABI 2.2.2): it belongs to the fiber, not to the
@@ -58,53 +58,73 @@ struct fiber_code {
     const char* function;  ///< For reports: which closure it is.
 };
 
+/// Which other workers a fiber may be moved to whenever it is woken (R6).
+enum class fiber_affinity : std::uint8_t {
+    worker,  ///< None: it runs on one worker from its first instruction on, so thread-locals behave as in a
+             ///< thread.
+    l3,      ///< Those whose CPUs share an L3 cache with the present one's.
+    node,    ///< Those on the same NUMA node.
+    any,     ///< All.
+};
+
+/// Which of a worker's runnable fibers goes first (run_queue.hpp).
+enum class fiber_priority : std::uint8_t { normal, high, low };
+
+/// What a fiber wants when it leaves its stack.
+enum class leaving : std::uint8_t { to_run_again, to_park, for_good };
+
 /// One slot of the arena's dense array. The first line is what a switch touches.
 struct alignas(64) fiber_block {
     // Line 0: the hot path.
     fiber_word word;
-    void* stack_pointer = nullptr;  ///< Where the saved context lies; valid exactly while yielded or queued.
-    std::atomic<fiber_block*> next{
-        nullptr};  ///< Link of the one list that holds the block (overflow, outbox, inbox).
-    std::atomic<worker*> home{
-        nullptr};  ///< Whose run queue it goes to when woken. Written by the home worker.
+    void* stack_pointer = nullptr;  ///< Where the saved context lies; valid exactly while nobody runs on it.
+    atomic<fiber_block*> next{
+        nullptr};                   ///< Link of the one list that holds the block (overflow, outbox, inbox).
+    atomic<worker*> home{nullptr};  ///< Whose run queue it goes to when woken. Written by the home worker.
     exception_globals exceptions;
     std::uint32_t index = 0;             ///< Own position in the array; never changes.
     std::uint32_t stack_slot = no_slot;  ///< no_slot until the first run.
-    std::atomic<std::uint8_t> references{
-        0};  ///< The fiber itself and its handle: the last one frees the slot.
+    std::uint32_t wakes_seen = 0;        ///< As of fiber_word::look; meaningful exactly while it runs.
     std::uint8_t operations_in_flight =
-        0;                    ///< The kernel may write to its stack: it must not leave its worker.
-    std::uint8_t hops = 0;    ///< Deflections since it last ran.
-    bool mobile : 1 = false;  ///< May move when it is woken (R6).
-    bool moving : 1 = false;  ///< Deflected, and not yet arrived at its new home.
+        0;                  ///< The kernel may write to its stack: it must not leave its worker.
+    std::uint8_t hops = 0;  ///< Deflections since it last ran.
+    leaving wants = leaving::to_run_again;  ///< Said before it leaves its stack.
+    fiber_affinity affinity : 2 = fiber_affinity::worker;
+    fiber_priority priority : 2 = fiber_priority::normal;
+    bool moving : 1 = false;                  ///< Deflected, and not yet arrived at its new home.
     bool keeps_fp_control_words : 1 = false;  ///< Uses the _fp switchers.
     bool timer_fired : 1 = false;             ///< Set by the home worker when `deadline` has passed.
 
     // Line 1: waiting and ending.
     timer deadline;  ///< Linked in the home worker's wheel.
     fiber_requests requests;
-    const fiber_code* code =
-        nullptr;  ///< Runs the closure in `storage`. After the end: destroys the result there.
-    std::atomic<waiter*> joiner{
-        nullptr};                  ///< Who waits for the end; joiner_ended once there is nothing to wait for.
-    std::exception_ptr exception;  ///< Exactly when failed.
+    atomic<waiter*> joiner{nullptr};  ///< Who waits for the end, or one of the two values below.
+    const char* waits_for = nullptr;  ///< For reports: what it parked for. Meaningful exactly while parked.
+    time_point waits_since;           ///< Likewise.
 
     // Line 2 and 3: what the author gave, and what the sanitizers want.
+    const fiber_code* code =
+        nullptr;  ///< Runs the closure in `storage`. After the end: destroys the result there.
+    std::exception_ptr exception;  ///< Exactly when failed.
+    void* sanitizer_context = nullptr;
     std::array<char, 23> name{};
     std::uint8_t name_length = 0;
-    void* sanitizer_context = nullptr;
-    static constexpr std::size_t storage_bytes = 96;
+    static constexpr std::size_t storage_bytes = 80;
     alignas(16)
         std::array<std::byte, storage_bytes> storage;  ///< The closure, later the result; or a pointer to it.
 
     std::string_view name_view() const noexcept { return {name.data(), name_length}; }
+    bool mobile() const noexcept { return affinity != fiber_affinity::worker; }
 };
 
 static_assert(offsetof(fiber_block, deadline) == 64, "what a switch touches has outgrown its cache line");
+static_assert(offsetof(fiber_block, code) == 128);
 static_assert(sizeof(fiber_block) == 256);
 
-/// In fiber_block::joiner: the fiber has ended.
+/// In fiber_block::joiner: the fiber has ended, and its block belongs to its handle.
 inline waiter* const joiner_ended = reinterpret_cast<waiter*>(std::uintptr_t{1});
+/// In fiber_block::joiner: there is no handle (any more), and its block goes back when it ends.
+inline waiter* const joiner_detached = reinterpret_cast<waiter*>(std::uintptr_t{2});
 
 /// An intrusive first-in, first-out list through fiber_block::next. One thread at a time; unbounded by nature
 /// (R7).

@@ -1,8 +1,9 @@
 // A lock-free free list of slot numbers (a Treiber stack; Treiber, IBM RJ 5118, 1986), tagged against ABA.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+
+#include <weft/runtime/atomic.hpp>
 
 namespace weft {
 
@@ -12,7 +13,7 @@ inline constexpr std::uint32_t no_slot = UINT32_MAX;
 /// Last in, first out, so that what is handed out next is what the caches still hold.
 class free_list {
   public:
-    explicit free_list(std::atomic<std::uint32_t>* links) noexcept : links_(links) {}
+    explicit free_list(atomic<std::uint32_t>* links) noexcept : links_(links) {}
 
     void push(std::uint32_t slot) noexcept {
         std::uint64_t head = head_.load(std::memory_order_relaxed);
@@ -48,8 +49,8 @@ class free_list {
         return ((head >> 32) + 1) << 32 | slot;
     }
 
-    std::atomic<std::uint32_t>* links_;
-    alignas(64) std::atomic<std::uint64_t> head_{no_slot};  // tag in the upper half, slot in the lower
+    atomic<std::uint32_t>* links_;
+    alignas(64) atomic<std::uint64_t> head_{no_slot};  // tag in the upper half, slot in the lower
 };
 
 }  // namespace weft

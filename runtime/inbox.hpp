@@ -1,7 +1,7 @@
 // Where threads that are not workers leave fibers for a worker.
 #pragma once
 
-#include <atomic>
+#include <weft/runtime/atomic.hpp>
 #include <weft/runtime/fiber_block.hpp>
 
 namespace weft {
@@ -42,7 +42,7 @@ class inbox {
     }
 
   private:
-    alignas(64) std::atomic<fiber_block*> head_{nullptr};
+    alignas(64) atomic<fiber_block*> head_{nullptr};
 };
 
 }  // namespace weft

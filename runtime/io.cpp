@@ -14,8 +14,11 @@ namespace {
 // One wait of the running fiber: arms its deadline, and tells why the wait should be given up.
 class wait_scope {
   public:
-    explicit wait_scope(const wait_options& options) noexcept
+    /// `waits_for` is a literal, for reports.
+    wait_scope(const char* waits_for, const wait_options& options) noexcept
         : fiber_(current_fiber()), home_(*worker::current()), options_(options) {
+        fiber_.waits_for = waits_for;
+        fiber_.waits_since = home_.now();
         end_send();
     }
     wait_scope(const wait_scope&) = delete;
@@ -63,6 +66,21 @@ class wait_scope {
     const wait_options& options_;
     bool ends_with_input_;
 };
+
+const char* name_of(operation::kind what) noexcept {
+    switch (what) {
+        case operation::kind::receive:
+            return "a receive";
+        case operation::kind::send:
+        case operation::kind::send_message:
+            return "a send";
+        case operation::kind::connect:
+            return "a connect";
+        case operation::kind::poll:
+            return "a poll";
+    }
+    return "an operation";
+}
 
 // Parks until the operation, which was started, has left the kernel; asks for that when there is a reason to
 // give up.
@@ -122,7 +140,7 @@ result<void> send_rest(wait_scope& scope, const operation& quiet) noexcept {
 }  // namespace
 
 result<std::size_t> perform(operation& operation, const wait_options& options) noexcept {
-    wait_scope scope(options);
+    wait_scope scope(name_of(operation.what), options);
     if (scope.cancelled()) return failure(errc::cancelled);
     start(scope, operation);
     const auto reason = wait_until_done(scope, operation);
@@ -131,7 +149,7 @@ result<std::size_t> perform(operation& operation, const wait_options& options) n
 
 exchanged send_and_perform(operation& to_send, time_point send_deadline, operation& receive,
                            const wait_options& options) noexcept {
-    wait_scope scope(options);
+    wait_scope scope("a receive", options);
     if (scope.cancelled()) return {failure(errc::cancelled), failure(errc::cancelled)};
     to_send.quiet = true;
     start(scope, to_send);
@@ -164,7 +182,7 @@ exchanged send_and_perform(operation& to_send, time_point send_deadline, operati
 }
 
 receive_stream* open_stream(int descriptor) noexcept {
-    return current_fiber().mobile ? nullptr : worker::current()->io().open_stream(descriptor);
+    return current_fiber().mobile() ? nullptr : worker::current()->io().open_stream(descriptor);
 }
 
 void end_stream(receive_stream& stream) noexcept {
@@ -228,7 +246,7 @@ class stream_wait {
 
 result<std::span<std::byte>> receive_from(receive_stream& stream, buffer_source buffer,
                                           const wait_options& options) noexcept {
-    wait_scope scope(options);
+    wait_scope scope("a receive", options);
     if (scope.cancelled()) return failure(errc::cancelled);
     stream_wait wait(scope, stream);
     while (!wait.over()) wait.step();
@@ -258,7 +276,7 @@ result<std::span<std::byte>> receive_directly(receive_stream& stream, std::span<
 exchanged_bytes send_and_receive_from(operation& to_send, time_point send_deadline, receive_stream& stream,
                                       buffer_source buffer, const wait_options& options) noexcept {
     {
-        wait_scope scope(options);
+        wait_scope scope("a receive", options);
         stream_wait wait(scope, stream);
         if (!wait.over() && scope.to_give_up() == wait_scope::reason::none) {
             to_send.quiet = true;
@@ -309,7 +327,7 @@ result<int> wait_for_events(int descriptor, int events, const wait_options& opti
 
 result<void> wait_for_connection(accept_stream& stream, time_point deadline) noexcept {
     const wait_options options{.deadline = deadline};
-    wait_scope scope(options);
+    wait_scope scope("a connection", options);
     stream.waiting_fiber = &scope.fiber();
     auto reason = wait_scope::reason::none;
     while (stream.accepted.empty() && stream.armed && reason == wait_scope::reason::none) {
@@ -349,7 +367,7 @@ void close_descriptor(int descriptor) noexcept {
 
 void sleep_regardless(time_point when) noexcept {
     const wait_options options{.deadline = when, .heeds_cancel = false};
-    wait_scope scope(options);
+    wait_scope scope("a time", options);
     while (scope.to_give_up() == wait_scope::reason::none) park();
 }
 
@@ -357,7 +375,7 @@ namespace this_fiber {
 
 result<void> sleep_until(time_point when) noexcept {
     const wait_options options{.deadline = when};
-    wait_scope scope(options);
+    wait_scope scope("a time", options);
     for (;;) {
         switch (scope.to_give_up()) {
             case wait_scope::reason::timed_out:

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <weft/runtime/atomic.hpp>
 #include <weft/runtime/fiber_block.hpp>
 
 namespace weft {
@@ -55,9 +55,9 @@ class mailbox {
     }
 
   private:
-    alignas(64) std::atomic<std::uint32_t> tail_{0};  // the producer's line
+    alignas(64) atomic<std::uint32_t> tail_{0};  // the producer's line
     std::uint32_t head_seen_ = 0;  // the producer's copy of head_, refreshed only when it seems full
-    alignas(64) std::atomic<std::uint32_t> head_{0};  // the consumer's line
+    alignas(64) atomic<std::uint32_t> head_{0};  // the consumer's line
     std::array<fiber_chunk, chunks_max> chunks_;
 };
 

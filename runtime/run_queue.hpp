@@ -1,4 +1,4 @@
-// A worker's runnable fibers, first in, first out.
+// A worker's runnable fibers: first in, first out, by priority.
 #pragma once
 
 #include <array>
@@ -7,9 +7,10 @@
 
 namespace weft {
 
-/// Only its worker touches it. A ring of pointers, so that the next fibers are known early enough to prefetch
-/// them; when the ring is full, what follows is linked into a list and comes after it in order (R7).
-class run_queue {
+/// Fibers of one priority. Only its worker touches it. A ring of pointers, so that the next fibers are known
+/// early enough to prefetch them; when the ring is full, what follows is linked into a list and comes after
+/// it in order (R7).
+class fiber_ring {
   public:
     static constexpr std::uint32_t ring_slots = 1024;
 
@@ -44,6 +45,60 @@ class run_queue {
     std::uint32_t tail_ = 0;
     fiber_fifo overflow_;
     std::array<fiber_block*, ring_slots> ring_;
+};
+
+/// All that are runnable on a worker. Boundedly unfair: high priority goes first, but after
+/// `high_in_a_row_max` of them one of the others has its turn; and low priority goes last, but after
+/// `others_in_a_row_max` others one of it has.
+class run_queue {
+  public:
+    static constexpr std::uint32_t high_in_a_row_max = 16;
+    static constexpr std::uint32_t others_in_a_row_max = 64;
+
+    bool empty() const noexcept { return normal_.empty() && special_ == 0; }
+    std::size_t size() const noexcept { return normal_.size() + special_; }
+    bool has_high() const noexcept { return !high_.empty(); }
+
+    void push(fiber_block& fiber) noexcept {
+        if (fiber.priority == fiber_priority::normal) [[likely]] {
+            normal_.push(fiber);
+            return;
+        }
+        ++special_;
+        (fiber.priority == fiber_priority::high ? high_ : low_).push(fiber);
+    }
+
+    /// nullptr when empty.
+    fiber_block* pop() noexcept { return special_ == 0 ? normal_.pop() : pop_by_priority(); }
+
+    /// A guess at what pop() returns `ahead` calls from now, for prefetching; or nullptr.
+    fiber_block* peek(std::uint32_t ahead) const noexcept { return normal_.peek(ahead); }
+
+  private:
+    fiber_block* pop_by_priority() noexcept {
+        const bool others_wait = !normal_.empty() || !low_.empty();
+        if (!high_.empty() && (high_in_a_row_ < high_in_a_row_max || !others_wait)) {
+            ++high_in_a_row_;
+            ++others_in_a_row_;
+            return pop_special(high_);
+        }
+        high_in_a_row_ = 0;
+        if (!low_.empty() && (others_in_a_row_ >= others_in_a_row_max || normal_.empty())) {
+            others_in_a_row_ = 0;
+            return pop_special(low_);
+        }
+        ++others_in_a_row_;
+        return normal_.pop();
+    }
+    fiber_block* pop_special(fiber_ring& from) noexcept {
+        --special_;
+        return from.pop();
+    }
+
+    fiber_ring normal_, high_, low_;
+    std::size_t special_ = 0;  // in high_ and low_
+    std::uint32_t high_in_a_row_ = 0;
+    std::uint32_t others_in_a_row_ = 0;
 };
 
 }  // namespace weft

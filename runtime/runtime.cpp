@@ -23,7 +23,8 @@ fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_h
     if (made == nullptr) return nullptr;
     WEFT_ASSERT(options.where != placement::fixed || options.worker < owner.worker_count(),
                 "a fiber was to be spawned on a worker that does not exist");
-    made->mobile = options.mobile;
+    made->affinity = options.affinity;
+    made->priority = options.priority;
     made->moving = false;
     made->keeps_fp_control_words = options.keep_fp_control_words;
     made->timer_fired = false;
@@ -32,8 +33,7 @@ fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_h
     made->exceptions = {};
     made->code = nullptr;
     made->requests.reset(made->word.generation());
-    made->joiner.store(nullptr, std::memory_order_relaxed);
-    made->references.store(with_handle ? 2 : 1, std::memory_order_relaxed);
+    made->joiner.store(with_handle ? nullptr : joiner_detached, std::memory_order_relaxed);
     made->name_length = static_cast<std::uint8_t>(options.name.copy(made->name.data(), made->name.size()));
     made->home.store(&owner.worker_at(0), std::memory_order_relaxed);
     return made;
@@ -54,14 +54,20 @@ scheduler& scheduler_of(runtime& runtime) noexcept {
     return *runtime.scheduler_;
 }
 
-void release(fiber_block& fiber) noexcept {
-    fiber.home.load(std::memory_order_relaxed)->owner().release(fiber);
+void discard(fiber_block& fiber) noexcept {
+    fiber.home.load(std::memory_order_relaxed)->owner().discard(fiber);
+}
+
+void detach(fiber_block& fiber) noexcept {
+    // acq_rel: pairs with the exchange of the worker that ends the fiber; the later of the two discards it.
+    if (fiber.joiner.exchange(joiner_detached, std::memory_order_acq_rel) == joiner_ended) discard(fiber);
 }
 
 void wait_for_end(fiber_block& fiber) noexcept {
     worker* here = worker::current();
     WEFT_ASSERT(here == nullptr || here->running() != &fiber, "a fiber cannot wait for its own end");
-    waiter self;
+    if (fiber.joiner.load(std::memory_order_acquire) == joiner_ended) return;
+    waiter self("the end of a fiber");
     waiter* nobody = nullptr;
     // acq_rel: pairs with the exchange of the worker that ends the fiber; one of the two sees the other.
     if (fiber.joiner.compare_exchange_strong(nobody, &self, std::memory_order_acq_rel)) self.wait();

@@ -93,7 +93,7 @@ bool scheduler::all_ended() const noexcept {
 }
 
 void scheduler::wake(fiber_block& fiber) noexcept {
-    if (fiber.word.notify()) fiber.home.load(std::memory_order_relaxed)->owner().enqueue(fiber);
+    if (fiber.word.notify()) enqueue(fiber, worker::current());
 }
 
 void scheduler::complete(operation& finished) noexcept {
@@ -104,16 +104,15 @@ void scheduler::complete(operation& finished) noexcept {
 
 void scheduler::wake_if_live(fiber_block& fiber, std::uint32_t generation) noexcept {
     if (fiber.word.notify_if_live(generation) == fiber_word::wake_result::queue_it)
-        fiber.home.load(std::memory_order_relaxed)->owner().enqueue(fiber);
+        enqueue(fiber, worker::current());
 }
 
-// The fiber is notified, and the caller has the right to queue it (R1): at its home, whoever calls.
-void scheduler::enqueue(fiber_block& fiber) noexcept {
+// The fiber is awake, and the caller has the right to queue it (R1): at its home, whoever calls.
+void scheduler::enqueue(fiber_block& fiber, worker* here) noexcept {
     worker* home = fiber.home.load(std::memory_order_relaxed);
-    worker* here = worker::current();
     if (here == home) {
         here->make_runnable(fiber);
-    } else if (here != nullptr && &here->owner() == this) {
+    } else if (here != nullptr && &here->owner() == &home->owner()) {
         here->send(fiber);
     } else {
         home->in().push(fiber);
@@ -127,11 +126,7 @@ fiber_block* scheduler::allocate() noexcept {
                                                      : arena_->allocate_block();
 }
 
-void scheduler::release(fiber_block& fiber) noexcept {
-    // acq_rel: what the one side did with the block happens before the other side frees it.
-    if (fiber.references.load(std::memory_order_acquire) > 1 &&
-        fiber.references.fetch_sub(1, std::memory_order_acq_rel) > 1)
-        return;
+void scheduler::discard(fiber_block& fiber) noexcept {
     if (fiber.code != nullptr) fiber.code->act(fiber);  // a result that nobody took
     if (fiber.exception) {
         report_uncollected(fiber);
@@ -167,9 +162,9 @@ void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worke
 
     const auto place = [&]() -> worker& {
         if (where == placement::fixed) return *workers_[fixed_worker];
-        if (here != nullptr) return choose(*here, where);
-        return choose(*workers_[next_worker_.fetch_add(1, std::memory_order_relaxed) % worker_count()],
-                      where);
+        if (here != nullptr) return choose(*here, where, true);
+        return choose(*workers_[next_worker_.fetch_add(1, std::memory_order_relaxed) % worker_count()], where,
+                      false);
     };
     worker& home = place();
     if (here == &home)
@@ -177,16 +172,15 @@ void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worke
     else if (here != nullptr)
         here->counters().born_away.add();
     fiber.home.store(&home, std::memory_order_relaxed);
-    fiber.word.notify();
-    enqueue(fiber);
+    fiber.word.launch();
+    enqueue(fiber, here);
 }
 
 // A place for a new fiber: at home, or at one of a few neighbours that has clearly less to do.
-worker& scheduler::choose(worker& home, placement where) noexcept {
+worker& scheduler::choose(worker& home, placement where, bool on_this_worker) noexcept {
     const bool overloaded = home.load().overloaded();
     if (where == placement::near && !overloaded) return home;
     constexpr std::size_t candidates_max = 4;
-    const auto on_this_worker = worker::current() == &home;
     // Of those sent there in this turn the receiver does not know yet.
     const auto live_at = [&](unsigned index) -> std::size_t {
         if (!on_this_worker) return workers_[index]->load().live();

@@ -39,8 +39,8 @@ class scheduler {
     /// Queues a new fiber whose block is filled in. Any thread. `fixed_worker` counts for placement::fixed
     /// only.
     void launch(fiber_block& fiber, placement where, unsigned fixed_worker) noexcept;
-    /// Gives up one of the references that a block has; the last one frees it. Any thread.
-    void release(fiber_block& fiber) noexcept;
+    /// Frees the block of a fiber that has ended, or was never launched, with what it holds. Any thread.
+    void discard(fiber_block& fiber) noexcept;
 
     unsigned worker_count() const noexcept { return static_cast<unsigned>(workers_.size()); }
     worker& worker_at(unsigned index) const noexcept { return *workers_[index]; }
@@ -62,9 +62,9 @@ class scheduler {
 
   private:
     explicit scheduler(const clock& time) noexcept;
-    void enqueue(fiber_block& fiber) noexcept;
+    static void enqueue(fiber_block& fiber, worker* here) noexcept;
     void report_uncollected(const fiber_block& fiber) noexcept;
-    worker& choose(worker& home, placement where) noexcept;
+    worker& choose(worker& home, placement where, bool on_this_worker) noexcept;
 
     const clock& clock_;
     std::unique_ptr<arena> arena_;

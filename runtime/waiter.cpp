@@ -5,24 +5,18 @@
 
 namespace weft {
 
-waiter::waiter() noexcept : fiber_(nullptr), generation_(0) {
+waiter::waiter(const char* waits_for) noexcept : fiber_(nullptr), generation_(0) {
     worker* here = worker::current();
     if (here == nullptr) return;
     fiber_ = here->running();
     generation_ = fiber_->word.generation();
+    fiber_->waits_for = waits_for;
+    fiber_->waits_since = here->now();
 }
 
-void waiter::wait() noexcept {
-    while (!woken()) {
-        if (fiber_ != nullptr)
-            park();
-        else
-            state_.wait(asleep, std::memory_order_acquire);
-    }
-    // Only ever seen when a waker on another thread is in the middle of wake().
-    while (state_.load(std::memory_order_acquire) != left_alone) {
-        if (fiber_ != nullptr) yield();
-    }
+void waiter::wait_as_thread() noexcept {
+    while (!woken()) state_.wait(asleep, std::memory_order_acquire);
+    while (state_.load(std::memory_order_acquire) != left_alone);
 }
 
 void waiter::wake() noexcept {

@@ -37,19 +37,8 @@ inline void pause_instruction() noexcept {
 #endif
 }
 
-inline void full_fence() noexcept {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-}
-
-inline void prefetch(const fiber_block* fiber) noexcept {
-    if (fiber != nullptr) __builtin_prefetch(fiber);
-}
-inline void prefetch_stack(const fiber_block* fiber) noexcept {
-    if (fiber != nullptr) __builtin_prefetch(fiber->stack_pointer);
-}
-
 switchers::switch_function switcher_of(const fiber_block& fiber) noexcept {
-    if (fiber.mobile)
+    if (fiber.mobile())
         return fiber.keeps_fp_control_words ? weft_switch_cross_thread_fp : weft_switch_cross_thread;
     return fiber.keeps_fp_control_words ? weft_switch_same_thread_fp : weft_switch_same_thread;
 }
@@ -137,24 +126,31 @@ void worker::run() noexcept {
     }
 }
 
-void worker::run_fibers() noexcept {
-    for (int budget = fibers_per_turn; budget > 0; --budget) {
-        fiber_block* next = queue_.pop();
-        if (next == nullptr) return;
-        // The block of the one after the next, then the stack of the next: each is a miss that need not be
-        // waited for.
-        prefetch(queue_.peek(1));
-        prefetch_stack(queue_.peek(0));
-        run_one(*next);
+// The fiber has left its stack, and has said what for.
+[[gnu::always_inline]] inline void worker::settle(fiber_block& fiber) noexcept {
+    switch (fiber.wants) {
+        case leaving::to_park:
+            // Once this has succeeded, the fiber belongs to whoever wakes it and may be running elsewhere
+            // (R1).
+            if (!fiber.word.try_park(fiber.wakes_seen)) queue_.push(fiber);
+            return;
+        case leaving::to_run_again:
+            queue_.push(fiber);
+            return;
+        case leaving::for_good:
+            end(fiber);
+            return;
     }
 }
 
-void worker::run_one(fiber_block& fiber) noexcept {
+// Inlined into the loop together with settle(): the switches leave the CPU's return predictor with the wrong
+// addresses, so each return on this way would be mispredicted.
+[[gnu::always_inline]] inline void worker::run_one(fiber_block& fiber) noexcept {
     if (fiber.stack_slot == no_slot && !bind_stack(fiber)) [[unlikely]] {
         queue_.push(fiber);  // no memory for a stack just now
         return;
     }
-    fiber.word.start_running();
+    fiber.wakes_seen = fiber.word.look();
     fiber.hops = 0;
     running_ = &fiber;
     *thread_exceptions_ = fiber.exceptions;
@@ -171,6 +167,18 @@ void worker::run_one(fiber_block& fiber) noexcept {
     settle(fiber);
 }
 
+void worker::run_fibers() noexcept {
+    for (int budget = fibers_per_turn; budget > 0; --budget) {
+        fiber_block* next = queue_.pop();
+        if (next == nullptr) return;
+        // The block of the one after the next, then the stack of the next: each is a miss that need not be
+        // waited for.
+        if (const fiber_block* after_next = queue_.peek(1)) __builtin_prefetch(after_next);
+        if (const fiber_block* after = queue_.peek(0)) __builtin_prefetch(after->stack_pointer);
+        run_one(*next);
+    }
+}
+
 bool worker::bind_stack(fiber_block& fiber) noexcept {
     const std::uint32_t slot = cache_.allocate_stack();
     if (slot == no_slot) return false;
@@ -178,27 +186,6 @@ bool worker::bind_stack(fiber_block& fiber) noexcept {
     fiber.sanitizer_context = sanitizer::create_context();
     fiber.stack_pointer = switchers::make_context(owner_.fibers().top(slot), fiber_main, &fiber);
     return true;
-}
-
-// The fiber has left its stack: what it wanted, and what happened to it meanwhile, is in its state.
-void worker::settle(fiber_block& fiber) noexcept {
-    switch (fiber.word.load().state) {
-        case fiber_state::suspending:
-            // Once this has succeeded, the fiber belongs to whoever wakes it and may be running elsewhere
-            // (R1).
-            if (fiber.word.try_change(fiber_state::suspending, fiber_state::yielded)) return;
-            queue_.push(fiber);  // it was woken on its way out
-            return;
-        case fiber_state::notified:
-            queue_.push(fiber);
-            return;
-        case fiber_state::finished:
-        case fiber_state::failed:
-            end(fiber);
-            return;
-        default:
-            WEFT_ASSERT(false, "a fiber left its stack in a state in which nobody would run it again");
-    }
 }
 
 void worker::end(fiber_block& fiber) noexcept {
@@ -211,16 +198,20 @@ void worker::end(fiber_block& fiber) noexcept {
     fiber.stack_slot = no_slot;
     wheel_.remove(fiber.deadline);
     --live_;
-    // Nobody can be waiting for a fiber that has no handle.
-    if (fiber.references.load(std::memory_order_relaxed) > 1) {
-        // acq_rel: pairs with the joiner's exchange; one of the two sees the other.
-        if (waiter* joiner = fiber.joiner.exchange(joiner_ended, std::memory_order_acq_rel)) joiner->wake();
-    }
-    owner_.release(fiber);
+    fiber.word.end(fiber.exception ? fiber_state::failed : fiber_state::finished);
+    // Once this has been said, the block belongs to the fiber's handle. acq_rel: pairs with the exchange of
+    // the one who joins or detaches; one of the two sees the other.
+    waiter* joiner = fiber.joiner.load(std::memory_order_relaxed);
+    if (joiner != joiner_detached) joiner = fiber.joiner.exchange(joiner_ended, std::memory_order_acq_rel);
+    if (joiner == joiner_detached)
+        owner_.discard(fiber);
+    else if (joiner != nullptr)
+        joiner->wake();
     counters_.ended.add();
 }
 
-void worker::leave(fiber_block& fiber) noexcept {
+void worker::leave(fiber_block& fiber, leaving wants) noexcept {
+    fiber.wants = wants;
     sanitizer::left_context left;
     sanitizer::before_switch(left, loop_context_, loop_stack_bottom_, loop_stack_bytes_);
     switcher_of(fiber)(&fiber.stack_pointer, loop_stack_pointer_);
@@ -233,6 +224,7 @@ void worker::leave(fiber_block& fiber) noexcept {
 }
 
 void worker::leave_for_good(fiber_block& fiber) noexcept {
+    fiber.wants = leaving::for_good;
     sanitizer::left_context left;
     sanitizer::before_switch(left, loop_context_, loop_stack_bottom_, loop_stack_bytes_, true);
     switcher_of(fiber)(&fiber.stack_pointer, loop_stack_pointer_);
@@ -247,7 +239,7 @@ void worker::arrived() noexcept {
 
 void worker::make_runnable(fiber_block& fiber) noexcept {
     // One that never ran has just been placed: it begins where it was sent.
-    if (fiber.mobile && fiber.stack_slot != no_slot && load_.overloaded() && deflect(fiber)) return;
+    if (fiber.mobile() && fiber.stack_slot != no_slot && load_.overloaded() && deflect(fiber)) return;
     queue_.push(fiber);
 }
 
@@ -328,20 +320,9 @@ void worker::expire_deadlines() noexcept {
     });
 }
 
-// The sleep protocol (R9), with wake_if_sleeping as the other side:
-//
-//   the worker                              a sender
-//   1. sleeping_ = true                     1. publish: mailbox, inbox or the closing flag
-//   2. full fence                           2. full fence
-//   3. look at every input once more        3. look at sleeping_
-//   4. nothing there: sleep in the engine   4. it was set: clear it, and pay for a wake
-//
-// Either the worker sees in 3 what was published in 1, or the sender sees in 3 what the worker wrote in 1:
-// the two fences forbid that both look too early. The engine keeps a wake that comes before the sleep.
 void worker::wait_for_work() noexcept {
     if (spin_for_work()) return;
-    sleeping_.store(true, std::memory_order_relaxed);
-    full_fence();  // orders 1 before 3; pairs with the fence in wake_if_sleeping
+    gate_.announce();
     const bool closing = owner_.closing();
     time_point until = now_;
     if (inputs_empty() && closing == cancelled_fibers_) {
@@ -359,7 +340,7 @@ void worker::wait_for_work() noexcept {
         counters_.sleeps.add();
     }
     engine_->turn(now_, until);
-    sleeping_.store(false, std::memory_order_relaxed);
+    gate_.withdraw();
     // Work from a neighbour that soon after it went to sleep: the next may be worth a spin.
     if (spins_ && spin_credit_ < spin_credit_max && !inputs_empty() && owner_.time().now() - now_ < spin_pays)
         spin_credit_ += 2;
@@ -383,10 +364,7 @@ bool worker::spin_for_work() noexcept {
 }
 
 bool worker::wake_if_sleeping() noexcept {
-    full_fence();  // orders 1 before 3; pairs with the fence in wait_for_work
-    if (!sleeping_.load(std::memory_order_relaxed)) return false;
-    // Of several senders one pays.
-    if (!sleeping_.exchange(false, std::memory_order_relaxed)) return false;
+    if (!gate_.claim_wake()) return false;
     engine_->wake();
     return true;
 }
@@ -406,20 +384,31 @@ void request(fiber_block& fiber, std::uint32_t generation, std::uint8_t bits) no
     if (fiber.requests.add(generation, bits)) scheduler::wake_if_live(fiber, generation);
 }
 
-fiber_block& current_fiber() noexcept {
+namespace {
+
+// Of the running fiber.
+worker& current_worker() noexcept {
     worker* here = worker::current();
     WEFT_ASSERT(here != nullptr && here->running() != nullptr,
                 "this call waits, so it must be made by a fiber");
-    return *here->running();
+    return *here;
+}
+
+}  // namespace
+
+fiber_block& current_fiber() noexcept {
+    return *current_worker().running();
 }
 
 void park() noexcept {
-    fiber_block& fiber = current_fiber();
-    if (!fiber.word.try_change(fiber_state::running, fiber_state::suspending)) {
-        fiber.word.start_running();  // it was woken before it slept
+    worker& here = current_worker();
+    fiber_block& fiber = *here.running();
+    const std::uint32_t wakes = fiber.word.look();
+    if (wakes != fiber.wakes_seen) {
+        fiber.wakes_seen = wakes;  // it was woken before it slept
         return;
     }
-    worker::current()->leave(fiber);
+    here.leave(fiber, leaving::to_park);
 }
 
 bool cancel_requested() noexcept {
@@ -427,16 +416,14 @@ bool cancel_requested() noexcept {
 }
 
 void yield() noexcept {
-    fiber_block& fiber = current_fiber();
-    fiber.word.notify();
-    worker::current()->leave(fiber);
+    worker& here = current_worker();
+    here.leave(*here.running(), leaving::to_run_again);
 }
 
 void fiber_main(void* block) {
     auto& fiber = *static_cast<fiber_block*>(block);
-    worker::current()->arrived();
+    if constexpr (sanitizer::active) worker::current()->arrived();
     fiber.code->act(fiber);
-    fiber.word.end(fiber.exception ? fiber_state::failed : fiber_state::finished);
     worker::current()->leave_for_good(fiber);
 }
 

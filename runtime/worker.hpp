@@ -21,6 +21,7 @@
 #include <weft/runtime/run_queue.hpp>
 #include <weft/runtime/sanitizer.hpp>
 #include <weft/runtime/scheduler.hpp>
+#include <weft/runtime/sleep_gate.hpp>
 #include <weft/runtime/timing_wheel.hpp>
 #include <weft/runtime/waiter.hpp>
 
@@ -65,8 +66,8 @@ class worker {
     unsigned index() const noexcept { return index_; }
     std::span<const unsigned> neighbours() const noexcept { return neighbours_; }
 
-    /// Leaves the running fiber, whose state says what becomes of it; returns when it is run again.
-    void leave(fiber_block& fiber) noexcept;
+    /// Leaves the running fiber; returns when it is run again.
+    void leave(fiber_block& fiber, leaving wants) noexcept;
     /// The same for a fiber that has ended.
     [[noreturn]] void leave_for_good(fiber_block& fiber) noexcept;
     /// First thing on a fiber's own stack.
@@ -140,7 +141,7 @@ class worker {
     worker_counters counters_;
     load_meter load_;
     inbox inbox_;
-    alignas(64) std::atomic<bool> sleeping_{false};
+    sleep_gate gate_;
 };
 
 /// Asks a fiber that is live to look around. Bits of fiber_request.

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <new>
 
 #include "switch_layout.h"
 
@@ -52,16 +52,16 @@ static_assert(sizeof(frame) == WEFT_FRAME_BYTES);
 /// ABI defines them.
 inline void* make_context(void* stack_top, void (*entry)(void*), void* argument) noexcept {
     // weft_context_entry runs with rsp == stack_top, so that its call leaves the alignment that the ABI asks
-    // for.
-    frame first{};
-    first.mxcsr = 0x1f80;
-    first.x87_control = 0x037f;
-    first.r12 = reinterpret_cast<std::uint64_t>(entry);
-    first.r13 = reinterpret_cast<std::uint64_t>(argument);
-    first.return_address = weft_context_entry;
-    void* at = static_cast<std::byte*>(stack_top) - sizeof(frame);
-    std::memcpy(at, &first, sizeof first);
-    return at;
+    // for. Filled in where it lies: the switch that soon reads it could not take from the CPU's store buffer
+    // what a copy had written in larger pieces.
+    auto* first = new (static_cast<std::byte*>(stack_top) - sizeof(frame)) frame;
+    first->mxcsr = 0x1f80;
+    first->x87_control = 0x037f;
+    first->r15 = first->r14 = first->rbx = first->rbp = 0;
+    first->r12 = reinterpret_cast<std::uint64_t>(entry);
+    first->r13 = reinterpret_cast<std::uint64_t>(argument);
+    first->return_address = weft_context_entry;
+    return first;
 }
 #endif
 

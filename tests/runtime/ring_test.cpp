@@ -35,10 +35,10 @@ std::unique_ptr<weft::engine> make_ring(const weft::ring_options& options) {
 // A fiber as an engine sees it: awake, so that a wake-up leaves a mark on it and queues it nowhere.
 struct awake_fiber : weft::fiber_block {
     awake_fiber() {
-        word.notify();
-        word.start_running();
+        word.launch();
+        wakes_seen = word.look();
     }
-    bool was_woken() const { return word.load().state == weft::fiber_state::notified; }
+    bool was_woken() const { return word.load().wakes != wakes_seen; }
 };
 
 struct pipe_pair {

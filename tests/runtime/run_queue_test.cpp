@@ -20,7 +20,7 @@ TEST_CASE("run queue: an empty one gives nothing") {
 }
 
 TEST_CASE("run queue: fibers beyond the ring's room come after it in order") {
-    std::vector<fiber_block> blocks(3 * run_queue::ring_slots + 7);
+    std::vector<fiber_block> blocks(3 * weft::fiber_ring::ring_slots + 7);
     const auto queue = std::make_unique<run_queue>();
     for (auto& block : blocks) queue->push(block);
     CHECK(queue->size() == blocks.size());
@@ -32,7 +32,7 @@ TEST_CASE("run queue: fibers beyond the ring's room come after it in order") {
 TEST_CASE("run queue: it is first in, first out through overflow and back") {
     weft::testing::seeded_random random;
     CAPTURE(random.seed());
-    constexpr unsigned blocks_count = 4 * run_queue::ring_slots;
+    constexpr unsigned blocks_count = 4 * weft::fiber_ring::ring_slots;
     std::vector<fiber_block> blocks(blocks_count);
     std::deque<fiber_block*> outside, model;
     for (auto& block : blocks) outside.push_back(&block);
@@ -62,7 +62,7 @@ TEST_CASE("run queue: it is first in, first out through overflow and back") {
             }
             REQUIRE(queue->size() == model.size());
             REQUIRE(queue->empty() == model.empty());
-            overflown |= model.size() > run_queue::ring_slots;
+            overflown |= model.size() > weft::fiber_ring::ring_slots;
             drained |= overflown && model.empty();
         }
     }

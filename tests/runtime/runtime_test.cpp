@@ -84,9 +84,9 @@ TEST_CASE("runtime: handles may be dropped and cancelled from the fibers of anot
 TEST_CASE(
     "runtime: it ends at once with fibers that sleep for an hour, and they see that they are cancelled") {
     for (unsigned workers = 1; workers <= 2; ++workers)
-        for (const bool mobile : {false, true}) {
+        for (const auto affinity : {weft::fiber_affinity::worker, weft::fiber_affinity::any}) {
             CAPTURE(workers);
-            CAPTURE(mobile);
+            CAPTURE(static_cast<int>(affinity));
             constexpr unsigned count = 1000;
             std::atomic<unsigned> cancelled{0};
             auto runtime = make_runtime(workers);
@@ -96,7 +96,7 @@ TEST_CASE(
                         if (this_fiber::sleep_for(1h).error() == errc::cancelled && this_fiber::cancelled())
                             ++cancelled;
                     },
-                    {.where = weft::placement::spread, .mobile = mobile}));
+                    {.where = weft::placement::spread, .affinity = affinity}));
             std::this_thread::sleep_for(20ms);
             const auto before = std::chrono::steady_clock::now();
             runtime.reset();
@@ -120,7 +120,8 @@ TEST_CASE("runtime: it may end while fibers are being born, on their way, and pa
                     if (n % 3 == 1) (void)this_fiber::sleep_for(1h);
                     ++ended;
                 },
-                {.where = weft::placement::spread, .mobile = n % 2 == 0}));
+                {.where = weft::placement::spread,
+                 .affinity = n % 2 == 0 ? weft::fiber_affinity::any : weft::fiber_affinity::worker}));
         if (round % 2 == 0) std::this_thread::sleep_for(std::chrono::microseconds(round * 10));
         runtime.reset();
         CHECK(begun == 50);

@@ -47,7 +47,8 @@ class overload {
     std::vector<weft::fiber<void>> fibers_;
 };
 
-constexpr weft::spawn_options mobile_on_0{.where = placement::fixed, .worker = 0, .mobile = true};
+constexpr weft::spawn_options mobile_on_0{
+    .where = placement::fixed, .worker = 0, .affinity = weft::fiber_affinity::any};
 
 }  // namespace
 
@@ -223,7 +224,7 @@ TEST_CASE("mobility: with every worker overloaded mobile fibers still run, so no
                     ++runs;
                 }
             },
-            {.where = placement::fixed, .worker = n % 3, .mobile = true}));
+            {.where = placement::fixed, .worker = n % 3, .affinity = weft::fiber_affinity::any}));
     for (auto& each : fibers) each.join();
     CHECK(runs == std::uint64_t{600} * rounds);
 }
