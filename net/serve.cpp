@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <mutex>
 #include <stop_token>
 
 #include <weft/runtime/io.hpp>
@@ -57,24 +58,28 @@ struct live_connection {
     live_connection* previous = nullptr;
 };
 
-// What one worker knows of its connections. Only its own fibers touch the list; the counters are read by
-// others.
+// The connections that began on one worker. One that is mobile may end on another; the lock is held for a few
+// instructions and nobody parks under it.
 struct alignas(64) worker_connections {
+    std::mutex lock;
     live_connection first;  // not a connection: the head of the ring
     counter opened;         // accepted by this worker, wherever they live
-    counter closed;         // lived here, and have ended
+    counter closed;         // began here, and have ended
 
     worker_connections() { first.next = first.previous = &first; }
 
     void add(live_connection& connection) {
+        const std::lock_guard held(lock);
         connection.next = &first;
         connection.previous = first.previous;
         first.previous->next = &connection;
         first.previous = &connection;
     }
-    static void remove(live_connection& connection) {
+    void remove(live_connection& connection) {
+        const std::lock_guard held(lock);
         connection.previous->next = connection.next;
         connection.next->previous = connection.previous;
+        closed.add();
     }
 };
 
@@ -102,6 +107,7 @@ class server {
     const detail::connection_handler handler_;
     std::vector<worker_connections> connections_;       // by worker
     std::vector<std::vector<tcp_listener>> listeners_;  // by worker
+    std::atomic<std::uint64_t> never_begun_{0};         // opened, but there was no fiber for them
     std::atomic<std::uint8_t> asked_{0};  // of all connections: one that begins after the walk asks itself
     std::stop_token stop_ = this_fiber::stop_token();
     std::stop_token hurry_ = this_fiber::stop_now_token();
@@ -187,9 +193,9 @@ void server::take(tcp_stream connection) {
     connections_[this_fiber::worker_index()].opened.add();
     const auto spawned =
         spawn_detached([this, own = std::move(connection)]() mutable { handle(std::move(own)); },
-                       {.name = options_.name, .where = placement::spread});
+                       {.name = options_.name, .where = placement::spread, .affinity = options_.affinity});
     if (!spawned) {
-        connections_[this_fiber::worker_index()].closed.add();
+        never_begun_.fetch_add(1, std::memory_order_release);
         log::warn("a connection was dropped: {}", spawned.error().message());
     }
 }
@@ -197,17 +203,15 @@ void server::take(tcp_stream connection) {
 void server::handle(tcp_stream connection) {
     worker_connections& here = connections_[this_fiber::worker_index()];
     struct registered : live_connection {
-        registered(worker_connections& at, std::uint8_t asked_already) : where(at) {
+        registered(worker_connections& at, const std::atomic<std::uint8_t>& asked) : where(at) {
             fiber = &current_fiber();
             where.add(*this);
-            if (asked_already != 0) request(*fiber, fiber->word.generation(), asked_already);
+            if (const std::uint8_t bits = asked.load(std::memory_order_relaxed))
+                request(*fiber, fiber->word.generation(), bits);
         }
-        ~registered() {
-            worker_connections::remove(*this);
-            where.closed.add();
-        }
+        ~registered() { where.remove(*this); }
         worker_connections& where;
-    } const listed(here, asked_.load(std::memory_order_relaxed));
+    } const listed(here, asked_);
     const auto ended = handler_.call(handler_.handler, std::move(connection));
     if (!ended) log::debug("{} {}: {}", options_.name, this_fiber::id().index, ended.error().message());
 }
@@ -227,7 +231,7 @@ void server::drain(std::vector<acceptor>& acceptors) {
 // Every connection counts as opened before its fiber exists, and the closed ones are summed first: when the
 // sums are equal, all had ended. Nothing is opened any more when this is asked.
 bool server::all_closed() const {
-    std::uint64_t closed = 0, opened = 0;
+    std::uint64_t closed = never_begun_.load(std::memory_order_acquire), opened = 0;
     for (const auto& each : connections_) closed += each.closed.read();
     for (const auto& each : connections_) opened += each.opened.read();
     return opened == closed;
@@ -241,22 +245,14 @@ void server::wait_until_all_closed(time_point until, bool heed_hurry) {
     }
 }
 
-// A worker's list belongs to its own fibers, so each worker gets one that walks it.
 void server::request_all(std::uint8_t bits) {
-    asked_.fetch_or(bits,
-                    std::memory_order_relaxed);  // the walkers' spawn and run order it before their walk
-    std::vector<fiber<void>> walkers;
-    for (unsigned n = 0; n < connections_.size(); ++n) {
-        auto walker = spawn(
-            [this, n, bits] {
-                live_connection& head = connections_[n].first;
-                for (live_connection* each = head.next; each != &head; each = each->next)
-                    request(*each->fiber, each->fiber->word.generation(), bits);
-            },
-            {.name = "drain", .where = placement::fixed, .worker = n});
-        if (walker) walkers.push_back(std::move(*walker));
+    // Before the walk: who is added behind it asks itself. The lists' locks order the two.
+    asked_.fetch_or(bits, std::memory_order_relaxed);
+    for (worker_connections& each : connections_) {
+        const std::lock_guard held(each.lock);
+        for (live_connection* at = each.first.next; at != &each.first; at = at->next)
+            request(*at->fiber, at->fiber->word.generation(), bits);
     }
-    for (auto& each : walkers) each.join();
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <weft/net/address.hpp>
 #include <weft/net/tcp.hpp>
 #include <weft/runtime/clock.hpp>
+#include <weft/runtime/fiber.hpp>
 #include <weft/runtime/result.hpp>
 
 namespace weft {
@@ -28,7 +29,11 @@ struct listen_addresses : std::vector<std::string> {
 struct serve_options {
     listen_addresses listen = {};
     std::string name = "connection";  ///< Of the connections' fibers.
-    int backlog = 4096;               ///< Connections that the kernel keeps until they are accepted.
+    /// Where a connection's fiber may be moved to when its worker has too much to do (spawn_options). It is
+    /// placed by load in any case. A handler that runs in a mobile fiber must not rely on thread-locals
+    /// across calls that park.
+    fiber_affinity affinity = fiber_affinity::worker;
+    int backlog = 4096;  ///< Connections that the kernel keeps until they are accepted.
     /// When the runtime is asked to stop, connections may go on as they like for this long; then those that
     /// wait for input are told that it has ended, and when `drain_deadline` has passed the rest is cancelled.
     duration drain_grace = std::chrono::milliseconds(250);
@@ -46,7 +51,7 @@ result<void> serve(const serve_options& options, connection_handler handler);
 }  // namespace detail
 
 /// Accepts connections on every worker, each worker with a socket of its own (SO_REUSEPORT), and runs
-/// handler(stream) in a new pinned fiber for each, where few live. The handler takes a tcp_stream, or a
+/// handler(stream) in a new fiber for each, where few live. The handler takes a tcp_stream, or a
 /// reference to one, and returns nothing or result<void>; there is one handler for all connections, called by
 /// many fibers on many workers at once. An error that it returns, or an exception that it lets out, ends that
 /// connection alone and is logged.

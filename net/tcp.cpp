@@ -250,6 +250,12 @@ result<tcp_listener> tcp_listener::open(const address& at, const listen_options&
 
 result<tcp_stream> tcp_listener::accept(time_point deadline) {
     accept_stream& stream = *stream_;
+    if (!may_arm()) {
+        WEFT_ASSERT(!stream.armed,
+                    "a listener from which a pinned fiber has accepted is no use to a mobile one");
+        operation accept{.what = operation::kind::accept, .descriptor = stream.descriptor};
+        return tcp_stream(static_cast<int>(WEFT_TRY(perform(accept, {.deadline = deadline}))));
+    }
     for (;;) {
         if (this_fiber::cancelled())
             return failure(errc::cancelled);  // also while connections never stop coming

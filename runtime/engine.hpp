@@ -22,6 +22,7 @@ struct msghdr;
 namespace weft {
 
 struct fiber_block;
+struct waiter;
 
 /// One thing that the kernel does for a fiber. It lies on the stack of the fiber that waits for it, which
 /// leaves the function only when `done` is set (R4).
@@ -31,6 +32,7 @@ struct operation {
         send,          ///< send(descriptor, data, length, flags)
         send_message,  ///< sendmsg(descriptor, message, flags)
         connect,       ///< connect(descriptor, data as sockaddr, length)
+        accept,        ///< accept4(descriptor, SOCK_CLOEXEC); the result is the new descriptor
         poll,          ///< until one of the poll(2) events in `flags` is there; the result is the events
     };
 
@@ -58,11 +60,15 @@ struct accept_stream {
     fiber_block* waiting_fiber = nullptr;  ///< Woken when something has come; nullptr when nobody waits.
 };
 
+class engine;
+
 /// Bytes as they come from one connected socket, into a small pool of buffers that belongs to the engine.
-/// Nobody holds a buffer while nothing comes. Made and ended by the engine; used on its thread only.
+/// Nobody holds a buffer while nothing comes. Made and ended by the engine; used on its thread only, until
+/// the engine has let go of it.
 struct receive_stream {
     static constexpr std::uint16_t no_piece = UINT16_MAX;
 
+    engine* owner = nullptr;  ///< On whose thread it is used.
     int descriptor = -1;
     int error = 0;         ///< The positive errno that ended it; armed is false then.
     bool ended = false;    ///< The peer has finished sending; armed is false then.
@@ -77,6 +83,11 @@ struct receive_stream {
     std::size_t kept_taken = 0;  ///< Bytes of `kept` that were taken already.
     receive_stream* next_closing = nullptr;
     receive_stream* previous_closing = nullptr;
+
+    // How it leaves its engine (engine::let_go).
+    waiter* taker = nullptr;  ///< Who waits to have it; nullptr: it is to end. Written by the other thread.
+    receive_stream* next_leaving = nullptr;  ///< Link of the list in which the engine finds it.
+    bool leaving = false;                    ///< The engine has found it there, and is disarming it.
 
     bool has_input() const noexcept { return first_piece != no_piece || kept_taken < kept.size(); }
 };
@@ -125,6 +136,12 @@ class engine {
     virtual std::size_t take(receive_stream& stream, std::span<std::byte> buffer) noexcept = 0;
     /// Drops what has come, disarms, and ends the stream. The descriptor may be closed next.
     virtual void end(receive_stream& stream) noexcept = 0;
+    /// Any other thread that has the use of the stream: makes this engine, which owns it, disarm it and keep
+    /// in it what has come; then it wakes `taker`, whose the stream is from then on. Without a taker the
+    /// stream ends.
+    virtual void let_go(receive_stream& stream) noexcept = 0;
+    /// Takes over a stream that its engine has let go of.
+    virtual void adopt(receive_stream& stream) noexcept = 0;
 
     /// Closes a descriptor on which nothing is in flight, not later than in the next turn(). Nobody is told.
     virtual void close(int descriptor) noexcept = 0;

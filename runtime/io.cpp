@@ -16,9 +16,9 @@ class wait_scope {
   public:
     /// `waits_for` is a literal, for reports.
     wait_scope(const char* waits_for, const wait_options& options) noexcept
-        : fiber_(current_fiber()), home_(*worker::current()), options_(options) {
+        : fiber_(current_fiber()), options_(options) {
         fiber_.waits_for = waits_for;
-        fiber_.waits_since = home_.now();
+        fiber_.waits_since = home().now();
         end_send();
     }
     wait_scope(const wait_scope&) = delete;
@@ -39,7 +39,9 @@ class wait_scope {
     }
 
     fiber_block& fiber() noexcept { return fiber_; }
-    worker& home() noexcept { return home_; }
+    /// Whose engine has what the fiber has in flight: while there is something it stays. Else a mobile fiber
+    /// may be on another worker after each park.
+    worker& home() noexcept { return *worker::current(); }
 
     /// Also asked before a wait: what can be had at once would keep a fiber that was asked to stop.
     bool cancelled() const noexcept { return options_.heeds_cancel && cancel_requested(); }
@@ -56,13 +58,12 @@ class wait_scope {
     void set_deadline(time_point deadline) noexcept {
         fiber_.timer_fired = false;
         if (deadline != no_deadline)
-            home_.wheel().arm(fiber_.deadline, deadline);
+            home().wheel().arm(fiber_.deadline, deadline);
         else
-            home_.wheel().disarm(fiber_.deadline);
+            home().wheel().disarm(fiber_.deadline);
     }
 
     fiber_block& fiber_;
-    worker& home_;  // while an operation is in flight the fiber stays here
     const wait_options& options_;
     bool ends_with_input_;
 };
@@ -76,6 +77,8 @@ const char* name_of(operation::kind what) noexcept {
             return "a send";
         case operation::kind::connect:
             return "a connect";
+        case operation::kind::accept:
+            return "a connection";
         case operation::kind::poll:
             return "a poll";
     }
@@ -181,15 +184,19 @@ exchanged send_and_perform(operation& to_send, time_point send_deadline, operati
     return {{}, outcome(receive, reason)};
 }
 
+bool may_arm() noexcept {
+    return !current_fiber().mobile();
+}
+
 receive_stream* open_stream(int descriptor) noexcept {
-    return current_fiber().mobile() ? nullptr : worker::current()->io().open_stream(descriptor);
+    return may_arm() ? worker::current()->io().open_stream(descriptor) : nullptr;
 }
 
 void end_stream(receive_stream& stream) noexcept {
     worker* here = worker::current();
-    WEFT_ASSERT(here != nullptr,
-                "a connection that was received from must be closed by a fiber of the same worker");
-    here->io().end(stream);
+    if (here != nullptr && stream.owner == &here->io()) return here->io().end(stream);
+    stream.taker = nullptr;
+    stream.owner->let_go(stream);
 }
 
 namespace {
@@ -244,8 +251,40 @@ class stream_wait {
 
 }  // namespace
 
+namespace {
+
+// The stream may have been armed by the engine of another worker, from which it, or its fiber, has come.
+void bring_here(receive_stream& stream) noexcept {
+    engine& here = worker::current()->io();
+    if (stream.owner == &here) [[likely]]
+        return;
+    waiter self("its connection's input, from another worker");
+    stream.taker = &self;
+    stream.owner->let_go(stream);
+    self.wait();
+    worker::current()->io().adopt(stream);
+}
+
+// A stream that is not armed, and has nothing, is nothing but its descriptor.
+result<std::span<std::byte>> receive_unarmed(receive_stream& stream, std::span<std::byte> buffer,
+                                             const wait_options& options) noexcept {
+    operation receive{.what = operation::kind::receive,
+                      .descriptor = stream.descriptor,
+                      .data = buffer.data(),
+                      .length = buffer.size()};
+    return buffer.first(WEFT_TRY(perform(receive, options)));
+}
+
+bool has_something(const receive_stream& stream) noexcept {
+    return stream.has_input() || stream.ended || stream.error != 0;
+}
+
+}  // namespace
+
 result<std::span<std::byte>> receive_from(receive_stream& stream, buffer_source buffer,
                                           const wait_options& options) noexcept {
+    bring_here(stream);
+    if (!may_arm() && !has_something(stream)) return receive_unarmed(stream, buffer(), options);
     wait_scope scope("a receive", options);
     if (scope.cancelled()) return failure(errc::cancelled);
     stream_wait wait(scope, stream);
@@ -255,6 +294,7 @@ result<std::span<std::byte>> receive_from(receive_stream& stream, buffer_source 
 
 result<std::span<std::byte>> receive_directly(receive_stream& stream, std::span<std::byte> buffer,
                                               const wait_options& options) noexcept {
+    bring_here(stream);
     if (stream.armed && !stream.has_input()) {
         // What arrives until the stream is disarmed comes through it.
         stream.waiting_fiber = &current_fiber();
@@ -262,19 +302,26 @@ result<std::span<std::byte>> receive_directly(receive_stream& stream, std::span<
         while (stream.armed) park();
         stream.waiting_fiber = nullptr;
     }
-    if (stream.armed || stream.has_input() || stream.ended || stream.error != 0) {
+    if (stream.armed || has_something(stream)) {
         const auto get = [buffer] { return buffer; };
         return receive_from(stream, get, options);
     }
-    operation receive{.what = operation::kind::receive,
-                      .descriptor = stream.descriptor,
-                      .data = buffer.data(),
-                      .length = buffer.size()};
-    return buffer.first(WEFT_TRY(perform(receive, options)));
+    return receive_unarmed(stream, buffer, options);
 }
 
 exchanged_bytes send_and_receive_from(operation& to_send, time_point send_deadline, receive_stream& stream,
                                       buffer_source buffer, const wait_options& options) noexcept {
+    bring_here(stream);
+    if (!may_arm() && !has_something(stream)) {
+        const std::span<std::byte> space = buffer();
+        operation receive{.what = operation::kind::receive,
+                          .descriptor = stream.descriptor,
+                          .data = space.data(),
+                          .length = space.size()};
+        exchanged done = send_and_perform(to_send, send_deadline, receive, options);
+        return {std::move(done.sent),
+                done.received.map([space](std::size_t bytes) { return space.first(bytes); })};
+    }
     {
         wait_scope scope("a receive", options);
         stream_wait wait(scope, stream);

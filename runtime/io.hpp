@@ -37,10 +37,15 @@ struct exchanged {
 [[nodiscard]] exchanged send_and_perform(operation& to_send, time_point send_deadline, operation& receive,
                                          const wait_options& options = {}) noexcept;
 
-/// A receive stream for `descriptor` on the running fiber's worker, to which that descriptor's reads belong
-/// from then on; nullptr when there is none to be had, also for a mobile fiber.
+/// The running fiber stays on its worker, so that it may leave something armed in its engine. A mobile one
+/// does not.
+bool may_arm() noexcept;
+
+/// A receive stream for `descriptor` on the running fiber's worker; nullptr when there is none to be had,
+/// also for a mobile fiber. A fiber of another worker may use it afterwards: it is brought there first, with
+/// what has come.
 receive_stream* open_stream(int descriptor) noexcept;
-/// Ends it. Does not park. On the same worker.
+/// Ends it. Does not park. Any thread.
 void end_stream(receive_stream& stream) noexcept;
 
 /// Parks until something has come, and moves it into `buffer()`: the part of it that was filled; empty at the

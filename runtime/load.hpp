@@ -5,25 +5,37 @@
 #include <atomic>
 #include <cstdint>
 
+#include <weft/runtime/clock.hpp>
+
 namespace weft {
 
 /// Written by its worker once per turn, read by any that looks for a place to put a fiber. Lies on a line of
 /// its own. All values are hints: relaxed, and a turn old.
+///
+/// What is measured is how long a turn of the worker's loop takes, because that is how long a fiber waits
+/// that is woken now; it counts a few fibers that compute for long as well as many that do little.
 class alignas(64) load_meter {
   public:
     static constexpr std::uint32_t threshold_min = 40;
     static constexpr std::uint32_t threshold_max = 95;
 
-    /// The worker's, once per turn: how many fibers are runnable, and how many live here.
-    void observe(std::uint32_t runnable, std::uint32_t live) noexcept {
-        // Smoothed over about eight turns, in 1/16 of a fiber.
-        smoothed_ = smoothed_ - smoothed_ / 8 + runnable * 2;
-        set(level_, static_cast<std::uint32_t>(100ull * smoothed_ / (smoothed_ + 16 * half_load)));
-        set(live_, live);
+    /// The worker's, once per turn: how long it ran fibers, and how many live here.
+    void observe(duration busy, std::uint32_t live) noexcept {
+        // Smoothed over about four turns: after one long turn those who waited for its end may move away.
+        smoothed_ += (busy.count() - smoothed_) / 4;
+        publish(live);
         if (++turns_ % turns_per_adaptation == 0) adapt();
     }
 
-    /// 0..100: half when 16 fibers are runnable at each turn, near 100 when hundreds are.
+    /// The worker's, before it sleeps: what is sent to it will run at once.
+    void rest() noexcept { set(level_, 0); }
+    /// The worker's, after it has slept: the load of before says the less the longer ago it was.
+    void rested(duration slept) noexcept {
+        smoothed_ >>= std::min<std::int64_t>(slept / half_load, 63);
+        set(level_, level_of(smoothed_));
+    }
+
+    /// 0..100: half when a turn takes 250 µs, 80 at 1 ms, near 100 at tens of milliseconds.
     std::uint32_t level() const noexcept { return level_.load(std::memory_order_relaxed); }
     /// Above this level a worker passes on what may move. Falls under sustained overload, rises when idle.
     std::uint32_t threshold() const noexcept { return threshold_.load(std::memory_order_relaxed); }
@@ -32,8 +44,17 @@ class alignas(64) load_meter {
     std::uint32_t live() const noexcept { return live_.load(std::memory_order_relaxed); }
 
   private:
-    static constexpr std::uint32_t half_load = 16;
-    static constexpr std::uint32_t turns_per_adaptation = 1024;
+    static constexpr duration half_load{250'000};
+    static constexpr std::uint32_t turns_per_adaptation = 256;
+
+    static std::uint32_t level_of(std::int64_t turn_ns) noexcept {
+        return static_cast<std::uint32_t>(100 * turn_ns / (turn_ns + half_load.count()));
+    }
+
+    void publish(std::uint32_t live) noexcept {
+        set(level_, level_of(smoothed_));
+        set(live_, live);
+    }
 
     // A line that others read is only written when something changed.
     static void set(std::atomic<std::uint32_t>& value, std::uint32_t now) noexcept {
@@ -50,7 +71,7 @@ class alignas(64) load_meter {
     std::atomic<std::uint32_t> level_{0};
     std::atomic<std::uint32_t> threshold_{80};
     std::atomic<std::uint32_t> live_{0};
-    std::uint32_t smoothed_ = 0;
+    std::int64_t smoothed_ = 0;  // nanoseconds a turn
     std::uint32_t turns_ = 0;
 };
 

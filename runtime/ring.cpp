@@ -18,6 +18,7 @@
 #include <weft/runtime/assert.hpp>
 #include <weft/runtime/log.hpp>
 #include <weft/runtime/scheduler.hpp>
+#include <weft/runtime/waiter.hpp>
 
 // Newer than the headers of liburing 2.3:
 #ifndef IORING_ENTER_NO_IOWAIT
@@ -181,6 +182,8 @@ class ring final : public engine {
     }
     std::size_t take(receive_stream& stream, std::span<std::byte> buffer) noexcept override;
     void end(receive_stream& stream) noexcept override;
+    void let_go(receive_stream& stream) noexcept override;
+    void adopt(receive_stream& stream) noexcept override { stream.owner = this; }
     void close(int descriptor) noexcept override;
     void turn(time_point now, time_point until) noexcept override;
     bool ready() const noexcept override;
@@ -197,6 +200,8 @@ class ring final : public engine {
     void complete_accept(accept_stream& stream, int result, bool more) noexcept;
     void complete_receive(receive_stream& stream, const io_uring_cqe& entry) noexcept;
     void keep_pieces(receive_stream& stream) noexcept;
+    void part_with_leaving() noexcept;
+    static void hand_over(receive_stream& stream) noexcept;
     void cancel_by_user_data(std::uint64_t user_data) noexcept;
     void listen_for_wakes() noexcept;
 
@@ -208,7 +213,8 @@ class ring final : public engine {
     int wake_descriptor_ = -1;   // an eventfd that is only ever written: a multishot poll sees each write
     std::vector<std::unique_ptr<accept_stream>> abandoned_;
     receive_pool pool_;
-    receive_stream* closing_ = nullptr;  // those that end when the kernel has let go of them
+    receive_stream* closing_ = nullptr;              // those that end when the kernel has let go of them
+    std::atomic<receive_stream*> leaving_{nullptr};  // those that other threads want, or want to end
     engine_counters counters_;
 };
 
@@ -260,6 +266,7 @@ ring::~ring() {
     if (wake_descriptor_ >= 0) ::close(wake_descriptor_);
     for (auto& stream : abandoned_) close_all(*stream);
     while (closing_ != nullptr) delete std::exchange(closing_, closing_->next_closing);
+    for (receive_stream* next = leaving_; next != nullptr;) delete std::exchange(next, next->next_leaving);
 }
 
 void ring::start(operation& operation) noexcept {
@@ -279,6 +286,9 @@ void ring::start(operation& operation) noexcept {
         case operation::kind::connect:
             io_uring_prep_connect(&entry, descriptor, static_cast<const sockaddr*>(operation.data),
                                   static_cast<socklen_t>(operation.length));
+            break;
+        case operation::kind::accept:
+            io_uring_prep_accept(&entry, descriptor, nullptr, nullptr, SOCK_CLOEXEC);
             break;
         case operation::kind::poll:
             io_uring_prep_poll_add(&entry, descriptor, static_cast<unsigned>(operation.flags));
@@ -303,7 +313,9 @@ bool ring::has_taken(const operation& quiet) const noexcept {
 receive_stream* ring::open_stream(int descriptor) noexcept {
     if (!pool_.usable()) return nullptr;
     auto* stream = new (std::nothrow) receive_stream;
-    if (stream != nullptr) stream->descriptor = descriptor;
+    if (stream == nullptr) return nullptr;
+    stream->owner = this;
+    stream->descriptor = descriptor;
     return stream;
 }
 
@@ -368,6 +380,41 @@ void ring::end(receive_stream& stream) noexcept {
     if (closing_ != nullptr) closing_->previous_closing = &stream;
     closing_ = &stream;
     disarm(stream);
+}
+
+void ring::let_go(receive_stream& stream) noexcept {
+    receive_stream* head = leaving_.load(std::memory_order_relaxed);
+    do {
+        stream.next_leaving = head;
+        // Release: pairs with the acquire in part_with_leaving, which sees `taker`. The owner takes the whole
+        // list.
+    } while (
+        !leaving_.compare_exchange_weak(head, &stream, std::memory_order_release, std::memory_order_relaxed));
+    wake();
+}
+
+void ring::part_with_leaving() noexcept {
+    if (leaving_.load(std::memory_order_relaxed) == nullptr) [[likely]]
+        return;
+    receive_stream* next = leaving_.exchange(nullptr, std::memory_order_acquire);
+    while (next != nullptr) {
+        receive_stream& stream = *std::exchange(next, next->next_leaving);
+        if (stream.taker == nullptr) {
+            end(stream);
+            continue;
+        }
+        keep_pieces(stream);
+        stream.leaving = true;
+        if (stream.armed)
+            disarm(stream);
+        else
+            hand_over(stream);
+    }
+}
+
+void ring::hand_over(receive_stream& stream) noexcept {
+    stream.leaving = false;
+    std::exchange(stream.taker, nullptr)->wake();
 }
 
 void ring::arm(accept_stream& stream) noexcept {
@@ -469,6 +516,7 @@ void ring::turn(time_point now, time_point until) noexcept {
         enter(to_submit, wait ? 1 : 0, nullptr);
     }
     reap();
+    part_with_leaving();
 }
 
 bool ring::ready() const noexcept {
@@ -566,7 +614,10 @@ void ring::complete_receive(receive_stream& stream, const io_uring_cqe& entry) n
         delete &stream;
         return;
     }
-    if (stream.waiting_fiber != nullptr) scheduler::wake(*stream.waiting_fiber);
+    if (stream.leaving && !more)
+        hand_over(stream);
+    else if (stream.waiting_fiber != nullptr)
+        scheduler::wake(*stream.waiting_fiber);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
 #include <weft/runtime/fiber_block.hpp>
 
 namespace weft {
@@ -57,7 +58,8 @@ class run_queue {
 
     bool empty() const noexcept { return normal_.empty() && special_ == 0; }
     std::size_t size() const noexcept { return normal_.size() + special_; }
-    bool has_high() const noexcept { return !high_.empty(); }
+    /// A fiber of high priority was queued since this was asked last.
+    bool took_high() noexcept { return std::exchange(took_high_, false); }
 
     void push(fiber_block& fiber) noexcept {
         if (fiber.priority == fiber_priority::normal) [[likely]] {
@@ -65,7 +67,9 @@ class run_queue {
             return;
         }
         ++special_;
-        (fiber.priority == fiber_priority::high ? high_ : low_).push(fiber);
+        const bool is_high = fiber.priority == fiber_priority::high;
+        took_high_ |= is_high;
+        (is_high ? high_ : low_).push(fiber);
     }
 
     /// nullptr when empty.
@@ -97,6 +101,7 @@ class run_queue {
 
     fiber_ring normal_, high_, low_;
     std::size_t special_ = 0;  // in high_ and low_
+    bool took_high_ = false;
     std::uint32_t high_in_a_row_ = 0;
     std::uint32_t others_in_a_row_ = 0;
 };

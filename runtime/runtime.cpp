@@ -91,23 +91,27 @@ result<void> cancel(fiber_id id) noexcept {
 
 namespace {
 
+void add_counters_of(worker& each, runtime_counters& sum) noexcept {
+    const worker_counters& counted = each.counters();
+    sum.fibers_born += counted.born.read();
+    sum.fibers_ended += counted.ended.read();
+    sum.fibers_born_away += counted.born_away.read();
+    sum.deflected_out += counted.deflected_out.read();
+    sum.deflected_in += counted.deflected_in.read();
+    sum.further_hops += counted.further_hops.read();
+    sum.outbox_peak = std::max(sum.outbox_peak, counted.outbox_peak.read());
+    sum.runs += counted.runs.read();
+    sum.wakes_sent += counted.wakes_sent.read();
+    sum.sleeps += counted.sleeps.read();
+    sum.enters += each.io().counters().enters.read();
+    sum.operations += each.io().counters().submitted.read();
+}
+
 runtime_counters counters_of(scheduler& of) noexcept {
     runtime_counters sum;
     sum.fibers_born = of.born_outside();
     sum.fibers_failed = of.failed();
-    for (unsigned n = 0; n < of.worker_count(); ++n) {
-        worker& each = of.worker_at(n);
-        const worker_counters& counted = each.counters();
-        sum.fibers_born += counted.born.read();
-        sum.fibers_ended += counted.ended.read();
-        sum.fibers_born_away += counted.born_away.read();
-        sum.deflections += counted.deflected_out.read();
-        sum.runs += counted.runs.read();
-        sum.wakes_sent += counted.wakes_sent.read();
-        sum.sleeps += counted.sleeps.read();
-        sum.enters += each.io().counters().enters.read();
-        sum.operations += each.io().counters().submitted.read();
-    }
+    for (unsigned n = 0; n < of.worker_count(); ++n) add_counters_of(of.worker_at(n), sum);
     return sum;
 }
 
@@ -166,6 +170,13 @@ unsigned runtime::workers() const noexcept {
 
 runtime_counters runtime::counters() const noexcept {
     return counters_of(*scheduler_);
+}
+
+runtime_counters runtime::counters(unsigned worker) const noexcept {
+    WEFT_ASSERT(worker < workers(), "there is no such worker");
+    runtime_counters counted;
+    add_counters_of(scheduler_->worker_at(worker), counted);
+    return counted;
 }
 
 void runtime::request_stop() noexcept {

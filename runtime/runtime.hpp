@@ -17,9 +17,17 @@
 
 namespace weft {
 
+/// How far a worker passes fibers on, new ones and mobile ones. Workers that are bound to no CPU count as
+/// near.
+enum class mesh_reach : std::uint8_t {
+    l3,   ///< To workers whose CPUs share an L3 cache with its own.
+    all,  ///< To all workers.
+};
+
 struct runtime_options {
     unsigned workers = 0;        ///< 0: one for each of `cpus`, or for each CPU that the process may use.
     std::vector<int> cpus = {};  ///< Worker n is bound to cpus[n % size]. Empty: not bound.
+    mesh_reach mesh = mesh_reach::l3;
     std::uint32_t fibers_max = 1'000'000;  ///< Address space is reserved for so many, memory is not.
     std::size_t stack_bytes = 64 * 1024;   ///< Of each fiber, usable, without the guard page.
     guard_level guards = guard_level::per_stack;
@@ -36,7 +44,10 @@ struct runtime_counters {
     std::uint64_t fibers_ended = 0;
     std::uint64_t fibers_failed = 0;     ///< Ended with an exception and had no handle.
     std::uint64_t fibers_born_away = 0;  ///< Spawned by one worker to live on another.
-    std::uint64_t deflections = 0;       ///< Mobile fibers passed on when they were woken.
+    std::uint64_t deflected_out = 0;     ///< Mobile fibers passed on when they were woken.
+    std::uint64_t deflected_in = 0;      ///< Those that have arrived.
+    std::uint64_t further_hops = 0;  ///< Of those passed on, the ones that had not run where they came from.
+    std::uint64_t outbox_peak = 0;   ///< The most fibers that ever waited for room in one mailbox.
     std::uint64_t runs = 0;
     std::uint64_t wakes_sent = 0;  ///< System calls by which workers woke each other.
     std::uint64_t sleeps = 0;
@@ -69,6 +80,8 @@ class runtime {
 
     unsigned workers() const noexcept;
     runtime_counters counters() const noexcept;
+    /// Of one worker.
+    runtime_counters counters(unsigned worker) const noexcept;
 
     /// Any thread, any number of times. The first request lets servers drain; the second lets them stop
     /// waiting.

@@ -12,6 +12,9 @@
 namespace weft {
 namespace {
 
+// So many neighbours are looked at for a decision, others each time.
+constexpr std::size_t candidates_max = 4;
+
 // The workers' CPUs: those that were asked for, or none in particular.
 std::vector<std::optional<int>> cpus_of_workers(const runtime_options& options, const topology& machine) {
     const unsigned count = options.workers != 0    ? options.workers
@@ -24,19 +27,30 @@ std::vector<std::optional<int>> cpus_of_workers(const runtime_options& options, 
 }
 
 // The other workers, those on near CPUs first. Without CPUs of their own all are equally near.
-std::vector<unsigned> neighbours_of(unsigned index, const std::vector<std::optional<int>>& cpus,
-                                    const topology& machine) {
+neighbourhood neighbours_of(unsigned index, const std::vector<std::optional<int>>& cpus,
+                            const topology& machine, mesh_reach reach) {
     std::vector<unsigned> others;
     for (unsigned step = 1; step < cpus.size(); ++step)
         others.push_back((index + step) % static_cast<unsigned>(cpus.size()));
-    if (!cpus[index]) return others;
-    const std::vector<int> nearest_first = machine.neighbours(*cpus[index]);
+    if (!cpus[index]) return {others, others.size(), others.size(), others.size()};
+    // A CPU may have several workers: those are nearest of all.
+    std::vector<int> nearest_first = machine.neighbours(*cpus[index]);
+    nearest_first.insert(nearest_first.begin(), *cpus[index]);
     const auto distance = [&](unsigned other) {
         return std::find(nearest_first.begin(), nearest_first.end(), *cpus[other]) - nearest_first.begin();
     };
     std::stable_sort(others.begin(), others.end(),
                      [&](unsigned a, unsigned b) { return distance(a) < distance(b); });
-    return others;
+    const auto cpu_of = [&](unsigned worker) {
+        return *std::ranges::find(machine.cpus(), *cpus[worker], &cpu::id);
+    };
+    const auto count = [&](auto is_near) {
+        return static_cast<std::size_t>(std::ranges::count_if(
+            others, [&](unsigned other) { return is_near(cpu_of(index), cpu_of(other)); }));
+    };
+    const std::size_t in_l3 = count([](const cpu& a, const cpu& b) { return a.l3_group == b.l3_group; });
+    const std::size_t in_node = count([](const cpu& a, const cpu& b) { return a.numa_node == b.numa_node; });
+    return {others, in_l3, in_node, reach == mesh_reach::l3 ? in_l3 : others.size()};
 }
 
 }  // namespace
@@ -66,7 +80,8 @@ result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& opti
     for (unsigned n = 0; n < cpus.size(); ++n)
         made->workers_[n] = std::make_unique<worker>(*made, n, cpus[n]);
     for (unsigned n = 0; n < cpus.size(); ++n) {
-        auto started = made->workers_[n]->start(options.make_engine, neighbours_of(n, cpus, machine));
+        auto started =
+            made->workers_[n]->start(options.make_engine, neighbours_of(n, cpus, machine, options.mesh));
         if (!started) return failure(started.error());
     }
     log::info("{} workers, {}", cpus.size(), made->workers_[0]->io().description());
@@ -162,9 +177,9 @@ void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worke
 
     const auto place = [&]() -> worker& {
         if (where == placement::fixed) return *workers_[fixed_worker];
-        if (here != nullptr) return choose(*here, where, true);
-        return choose(*workers_[next_worker_.fetch_add(1, std::memory_order_relaxed) % worker_count()], where,
-                      false);
+        if (here != nullptr) return choose(*here, where, here->next_candidate(), true);
+        const unsigned turn = next_worker_.fetch_add(1, std::memory_order_relaxed);
+        return choose(*workers_[turn % worker_count()], where, turn, false);
     };
     worker& home = place();
     if (here == &home)
@@ -177,26 +192,35 @@ void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worke
 }
 
 // A place for a new fiber: at home, or at one of a few neighbours that has clearly less to do.
-worker& scheduler::choose(worker& home, placement where, bool on_this_worker) noexcept {
-    const bool overloaded = home.load().overloaded();
-    if (where == placement::near && !overloaded) return home;
-    constexpr std::size_t candidates_max = 4;
+worker& scheduler::choose(worker& home, placement where, unsigned first_candidate,
+                          bool on_this_worker) noexcept {
+    const auto neighbours = home.neighbours_within(fiber_affinity::any);
+    if (where == placement::near) {
+        if (!home.load().overloaded()) return home;
+        worker* best = least_loaded(neighbours, first_candidate);
+        const bool is_better = best != nullptr && best->load().level() + clearly_less < home.load().level();
+        return is_better ? *best : home;
+    }
     // Of those sent there in this turn the receiver does not know yet.
-    const auto live_at = [&](unsigned index) -> std::size_t {
-        if (!on_this_worker) return workers_[index]->load().live();
-        return index == home.index() ? home.live() : workers_[index]->load().live() + home.unsent_to(index);
+    const auto live_at = [&](worker& at) -> std::size_t {
+        if (!on_this_worker) return at.load().live();
+        return &at == &home ? home.live() : at.load().live() + home.unsent_to(at.index());
     };
-    const auto neighbours = home.neighbours();
     worker* best = &home;
-    for (const unsigned index : neighbours.first(std::min(neighbours.size(), candidates_max))) {
-        worker& candidate = *workers_[index];
-        if (overloaded && candidate.load().level() + 10 < best->load().level())
-            best = &candidate;
-        else if (where == placement::spread &&
-                 live_at(index) + live_at(index) / 8 + 2 < live_at(best->index()))
-            best = &candidate;
+    for (std::size_t look = 0; look < std::min(neighbours.size(), candidates_max); ++look) {
+        worker& candidate = *workers_[neighbours[(first_candidate + look) % neighbours.size()]];
+        if (live_at(candidate) + live_at(candidate) / 8 + 2 < live_at(*best)) best = &candidate;
     }
     return *best;
+}
+
+worker* scheduler::least_loaded(std::span<const unsigned> candidates, unsigned first) const noexcept {
+    worker* best = nullptr;
+    for (std::size_t look = 0; look < std::min(candidates.size(), candidates_max); ++look) {
+        worker& candidate = *workers_[candidates[(first + look) % candidates.size()]];
+        if (best == nullptr || candidate.load().level() < best->load().level()) best = &candidate;
+    }
+    return best;
 }
 
 }  // namespace weft

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <stop_token>
 #include <vector>
 
@@ -47,6 +48,9 @@ class scheduler {
     mailbox& mailbox_between(unsigned from, unsigned to) noexcept {
         return mailboxes_[from * worker_count() + to];
     }
+    /// Of a few of `candidates`, from `first` on, the one with the lowest load; nullptr when there are none.
+    /// Any thread.
+    worker* least_loaded(std::span<const unsigned> candidates, unsigned first) const noexcept;
     arena& fibers() noexcept { return *arena_; }
     const clock& time() const noexcept { return clock_; }
 
@@ -64,7 +68,7 @@ class scheduler {
     explicit scheduler(const clock& time) noexcept;
     static void enqueue(fiber_block& fiber, worker* here) noexcept;
     void report_uncollected(const fiber_block& fiber) noexcept;
-    worker& choose(worker& home, placement where, bool on_this_worker) noexcept;
+    worker& choose(worker& home, placement where, unsigned first_candidate, bool on_this_worker) noexcept;
 
     const clock& clock_;
     std::unique_ptr<arena> arena_;

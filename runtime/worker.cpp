@@ -16,8 +16,12 @@ namespace {
 
 thread_local worker* this_thread_worker = nullptr;
 
-// How many fibers run before the worker looks at its engine, its deadlines and its mailboxes again.
+// How many fibers run before the worker looks at its engine, its deadlines and its mailboxes again; and how
+// many where fibers of high priority were woken not more than so many turns ago, because they are only
+// noticed then.
 constexpr int fibers_per_turn = 256;
+constexpr int fibers_per_short_turn = 16;
+constexpr int short_turns_after_high = 4096;
 // A fiber is deflected at most so often between two runs.
 constexpr std::uint8_t hops_max = 2;
 // What a full mailbox left in the outbox is tried again after this long, should there be nothing else to do.
@@ -66,8 +70,11 @@ worker::worker(scheduler& owner, unsigned index, std::optional<int> cpu)
 
 worker::~worker() = default;
 
-result<void> worker::start(engine_factory make_engine, std::vector<unsigned> neighbours) {
-    neighbours_ = std::move(neighbours);
+result<void> worker::start(engine_factory make_engine, neighbourhood neighbours) {
+    neighbours_ = std::move(neighbours.nearest_first);
+    neighbours_in_l3_ = neighbours.in_l3;
+    neighbours_in_node_ = neighbours.in_node;
+    neighbours_in_mesh_ = neighbours.in_mesh;
     std::promise<result<void>> ready;
     auto readiness = ready.get_future();
     thread_ = std::thread([this, make_engine, &ready] {
@@ -110,13 +117,16 @@ void worker::run() noexcept {
     spins_ = static_cast<int>(owner_.worker_count()) <= topology::read().usable_cpus() &&
              owner_.worker_count() > 1;
     while (!(owner_.closing() && owner_.all_ended())) {
+        const time_point begin = now_;
         run_fibers();
+        // Before anything else: what runs there next need not wait for what happens here.
+        if (outboxes_used_) send_outboxes();
         receive();
         now_ = owner_.time().now();
         expire_deadlines();
         if (outboxes_used_)
-            send_outboxes();  // after all that may pass fibers on: who sleeps next sends nothing
-        load_.observe(static_cast<std::uint32_t>(queue_.size()), live_);
+            send_outboxes();  // what receiving and expiring passed on: who sleeps sends nothing
+        load_.observe(now_ - begin, live_);
         if (owner_.closing() && !cancelled_fibers_) [[unlikely]]
             cancel_fibers_at_home();
         if (!queue_.empty())
@@ -168,7 +178,11 @@ void worker::run() noexcept {
 }
 
 void worker::run_fibers() noexcept {
-    for (int budget = fibers_per_turn; budget > 0; --budget) {
+    if (queue_.took_high()) [[unlikely]]
+        short_turns_left_ = short_turns_after_high;
+    const bool is_short = short_turns_left_ > 0;
+    short_turns_left_ -= is_short;
+    for (int budget = is_short ? fibers_per_short_turn : fibers_per_turn; budget > 0; --budget) {
         fiber_block* next = queue_.pop();
         if (next == nullptr) return;
         // The block of the one after the next, then the stack of the next: each is a miss that need not be
@@ -243,22 +257,19 @@ void worker::make_runnable(fiber_block& fiber) noexcept {
     queue_.push(fiber);
 }
 
-// Passes a fiber on to the least loaded of a few neighbours, the nearest ones first. False: it stays.
+// Passes a fiber on to a neighbour that has clearly less to do. False: it stays.
 bool worker::deflect(fiber_block& fiber) noexcept {
     if (fiber.operations_in_flight != 0 || fiber.hops >= hops_max) return false;
-    constexpr std::size_t candidates_max = 4;
-    worker* best = nullptr;
-    for (const unsigned index : std::span(neighbours_).first(std::min(neighbours_.size(), candidates_max))) {
-        worker& candidate = owner_.worker_at(index);
-        if (best == nullptr || candidate.load().level() < best->load().level()) best = &candidate;
-    }
-    if (best == nullptr || best->load().level() + 10 > load_.level()) return false;
+    worker* best = owner_.least_loaded(neighbours_within(fiber.affinity), next_candidate());
+    if (best == nullptr || best->load().level() + clearly_less > load_.level()) return false;
+    // The neighbour's load is a turn old: of those that are woken now, it gets as many as stay.
+    if (unsent_to(best->index()) > queue_.size()) return false;
     // Its deadline is armed again by the new home, which finds the time in `due`.
     const time_point due = fiber.deadline.due;
     wheel_.remove(fiber.deadline);
     fiber.deadline.due = due;
     --live_;
-    ++fiber.hops;
+    if (++fiber.hops > 1) counters_.further_hops.add();
     fiber.moving = true;
     fiber.home.store(best, std::memory_order_relaxed);
     counters_.deflected_out.add();
@@ -266,9 +277,26 @@ bool worker::deflect(fiber_block& fiber) noexcept {
     return true;
 }
 
+std::span<const unsigned> worker::neighbours_within(fiber_affinity affinity) const noexcept {
+    const std::span<const unsigned> all(neighbours_);
+    switch (affinity) {
+        case fiber_affinity::worker:
+            return {};
+        case fiber_affinity::l3:
+            return all.first(std::min(neighbours_in_l3_, neighbours_in_mesh_));
+        case fiber_affinity::node:
+            return all.first(std::min(neighbours_in_node_, neighbours_in_mesh_));
+        case fiber_affinity::any:
+            return all.first(neighbours_in_mesh_);
+    }
+    return {};
+}
+
 void worker::send(fiber_block& fiber) noexcept {
-    outboxes_[fiber.home.load(std::memory_order_relaxed)->index()].push(fiber);
+    outbox& out = outboxes_[fiber.home.load(std::memory_order_relaxed)->index()];
+    out.push(fiber);
     outboxes_used_ = true;
+    if (out.size() > counters_.outbox_peak.read()) counters_.outbox_peak.add();
 }
 
 void worker::send_outboxes() noexcept {
@@ -298,6 +326,7 @@ void worker::arrive(fiber_block& fiber) noexcept {
         ++live_;  // it comes to live here; else it was only woken
     if (fiber.moving) {
         fiber.moving = false;
+        counters_.deflected_in.add();
         if (fiber.deadline.armed()) wheel_.arm(fiber.deadline, fiber.deadline.due);
     }
     make_runnable(fiber);
@@ -338,11 +367,14 @@ void worker::wait_for_work() noexcept {
             }
         }
         counters_.sleeps.add();
+        load_.rest();
     }
     engine_->turn(now_, until);
     gate_.withdraw();
+    const time_point asleep_since = std::exchange(now_, owner_.time().now());
+    load_.rested(now_ - asleep_since);
     // Work from a neighbour that soon after it went to sleep: the next may be worth a spin.
-    if (spins_ && spin_credit_ < spin_credit_max && !inputs_empty() && owner_.time().now() - now_ < spin_pays)
+    if (spins_ && spin_credit_ < spin_credit_max && !inputs_empty() && now_ - asleep_since < spin_pays)
         spin_credit_ += 2;
 }
 

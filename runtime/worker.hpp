@@ -34,8 +34,22 @@ struct worker_counters {
     counter runs;           ///< Times that a fiber was switched to.
     counter born_away;      ///< Of those born, sent to another worker to live there.
     counter deflected_out;  ///< Mobile fibers that were woken here and sent to a neighbour.
+    counter deflected_in;   ///< Mobile fibers that came from a neighbour.
+    counter further_hops;   ///< Of those sent, the ones that had come from elsewhere and not run here.
+    counter outbox_peak;    ///< The most fibers that ever waited for one neighbour.
     counter wakes_sent;     ///< System calls made to wake another worker.
     counter sleeps;         ///< Times that it had nothing to do and waited in its engine.
+};
+
+/// By so much must a worker's load level be below another's to be given something of it.
+inline constexpr std::uint32_t clearly_less = 10;
+
+/// The other workers as one worker sees them: those on near CPUs first, and how many of them lie how near.
+struct neighbourhood {
+    std::vector<unsigned> nearest_first;
+    std::size_t in_l3 = 0;
+    std::size_t in_node = 0;
+    std::size_t in_mesh = 0;  ///< To which fibers may be passed on.
 };
 
 class worker {
@@ -46,7 +60,7 @@ class worker {
     ~worker();
 
     /// Starts the thread, which makes its engine; returns when that has been done or has failed.
-    [[nodiscard]] result<void> start(engine_factory make_engine, std::vector<unsigned> neighbours);
+    [[nodiscard]] result<void> start(engine_factory make_engine, neighbourhood neighbours);
     /// Waits for the thread to end, which it does once the scheduler is closing and all fibers have ended.
     void join();
 
@@ -64,7 +78,8 @@ class worker {
     arena_cache& cache() noexcept { return cache_; }
     scheduler& owner() noexcept { return owner_; }
     unsigned index() const noexcept { return index_; }
-    std::span<const unsigned> neighbours() const noexcept { return neighbours_; }
+    /// Where a fiber of that affinity may go.
+    std::span<const unsigned> neighbours_within(fiber_affinity affinity) const noexcept;
 
     /// Leaves the running fiber; returns when it is run again.
     void leave(fiber_block& fiber, leaving wants) noexcept;
@@ -73,6 +88,8 @@ class worker {
     /// First thing on a fiber's own stack.
     void arrived() noexcept;
 
+    /// Which of the neighbours is to be looked at first in this decision: another one each time.
+    unsigned next_candidate() noexcept { return next_candidate_++; }
     /// Counts a new fiber that begins its life here.
     void adopt() noexcept { ++live_; }
     std::uint32_t live() const noexcept { return live_; }
@@ -115,6 +132,10 @@ class worker {
     std::thread thread_;
     std::unique_ptr<engine> engine_;
     std::vector<unsigned> neighbours_;  // the other workers, nearest first
+    std::size_t neighbours_in_l3_ = 0;
+    std::size_t neighbours_in_node_ = 0;
+    std::size_t neighbours_in_mesh_ = 0;
+    unsigned next_candidate_ = 0;  // which of them is looked at first
 
     // The hot part of the loop.
     fiber_block* running_ = nullptr;
@@ -122,6 +143,7 @@ class worker {
     exception_globals* thread_exceptions_ = nullptr;
     time_point now_;
     run_queue queue_;
+    int short_turns_left_ = 0;
     std::vector<outbox> outboxes_;  // by receiving worker
     bool outboxes_used_ = false;
     timing_wheel wheel_;
