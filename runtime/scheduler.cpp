@@ -194,13 +194,14 @@ void scheduler::launch(fiber_block& fiber, placement where, unsigned fixed_worke
 // A place for a new fiber: at home, or at one of a few neighbours that has clearly less to do.
 worker& scheduler::choose(worker& home, placement where, unsigned first_candidate,
                           bool on_this_worker) noexcept {
+    const bool overloaded = home.load().overloaded();
+    if (where == placement::near && !overloaded) return home;
     const auto neighbours = home.neighbours_within(fiber_affinity::any);
-    if (where == placement::near) {
-        if (!home.load().overloaded()) return home;
-        worker* best = least_loaded(neighbours, first_candidate);
-        const bool is_better = best != nullptr && best->load().level() + clearly_less < home.load().level();
-        return is_better ? *best : home;
+    if (overloaded) {
+        worker* relief = least_loaded(neighbours, first_candidate);
+        if (relief != nullptr && relief->load().level() + clearly_less < home.load().level()) return *relief;
     }
+    if (where == placement::near) return home;
     // Of those sent there in this turn the receiver does not know yet.
     const auto live_at = [&](worker& at) -> std::size_t {
         if (!on_this_worker) return at.load().live();
@@ -209,7 +210,9 @@ worker& scheduler::choose(worker& home, placement where, unsigned first_candidat
     worker* best = &home;
     for (std::size_t look = 0; look < std::min(neighbours.size(), candidates_max); ++look) {
         worker& candidate = *workers_[neighbours[(first_candidate + look) % neighbours.size()]];
-        if (live_at(candidate) + live_at(candidate) / 8 + 2 < live_at(*best)) best = &candidate;
+        if (live_at(candidate) + live_at(candidate) / 8 + 2 < live_at(*best) &&
+            !candidate.load().overloaded())
+            best = &candidate;
     }
     return *best;
 }
