@@ -1,33 +1,32 @@
-// What the scheduler's own steps cost, without any I/O: one JSON line per result. Run it on one CPU:
-//   taskset -c 0 build/perf/micro
+// What the scheduler's own steps cost, without any I/O. `./run bench --micro` runs it beside its peers;
+// alone:
+//   taskset -c 0,1 build/perf/micro --only yield_2
+#include <sched.h>
 #include <switchers/switch.hpp>
 
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <memory>
+#include <atomic>
+#include <cstddef>
+#include <utility>
 #include <vector>
 
 #include <weft/runtime/runtime.hpp>
-#include <weft/runtime/waiter.hpp>
+#include <weft/runtime/scheduler.hpp>
+#include <weft/runtime/worker.hpp>
+
+#include "rows.hpp"
 
 namespace {
 
-constexpr int rounds = 7;
+using perf::bench;
 
-// The median over the rounds of what `act` takes, divided by the number of steps that it makes.
-template <class Act>
-void measure(const char* what, std::size_t steps, Act act) {
-    std::vector<double> ns;
-    for (int round = 0; round < rounds; ++round) {
-        const auto begin = std::chrono::steady_clock::now();
-        act();
-        const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - begin;
-        ns.push_back(taken.count() / static_cast<double>(steps));
-    }
-    std::sort(ns.begin(), ns.end());
-    std::printf("{\"what\": \"%s\", \"ns\": %.1f, \"best\": %.1f}\n", what, ns[rounds / 2], ns.front());
+// Runs the rounds of a row in the main fiber of a runtime of one worker.
+template <class Round>
+void measure_in_fiber(const bench& rows, const char* row, Round round) {
+    if (!rows.wants(row)) return;
+    weft::run({.workers = 1, .fibers_max = 1'000'100}, [&] { rows.measure("weft", row, round); });
 }
+
+// --- the switch alone
 
 void* outer_context;
 void* inner_context;
@@ -38,21 +37,26 @@ void switch_back_for_ever(void*) {
 }
 
 template <weft::switchers::switch_function Switch>
-void measure_switch(const char* what) {
+void measure_switch(const bench& rows, const char* row) {
     constexpr std::size_t pairs = 2'000'000;
     alignas(16) static std::byte stack[16384];
+    if (!rows.wants(row)) return;
     inner_context =
         weft::switchers::make_context(stack + sizeof stack, switch_back_for_ever<Switch>, nullptr);
-    measure(what, 2 * pairs, [] {
-        for (std::size_t n = 0; n < pairs; ++n) Switch(&outer_context, inner_context);
+    rows.measure("weft", row, [] {
+        return perf::ns_each(2 * pairs, [] {
+            for (std::size_t n = 0; n < pairs; ++n) Switch(&outer_context, inner_context);
+        });
     });
 }
 
-void measure_yield(const char* what, std::size_t fibers) {
+// --- fibers of one worker
+
+double yield_among(std::size_t fibers) {
     constexpr std::size_t yields = 2'000'000;
-    measure(what, yields, [fibers] {
-        std::vector<weft::fiber<void>> all;
-        all.reserve(fibers);
+    std::vector<weft::fiber<void>> all;
+    all.reserve(fibers);
+    return perf::ns_each(yields, [&] {
         for (std::size_t n = 0; n < fibers; ++n)
             all.push_back(*weft::spawn([each = yields / fibers] {
                 for (std::size_t done = 0; done < each; ++done) weft::this_fiber::yield();
@@ -61,54 +65,240 @@ void measure_yield(const char* what, std::size_t fibers) {
     });
 }
 
-void measure_spawn_all(const char* what, std::size_t fibers) {
-    measure(what, fibers, [fibers] {
-        std::vector<weft::fiber<void>> all;
-        all.reserve(fibers);
+double spawn_and_join_one_by_one() {
+    constexpr std::size_t fibers = 500'000;
+    return perf::ns_each(fibers, [] {
+        for (std::size_t n = 0; n < fibers; ++n) weft::spawn([] {})->join();
+    });
+}
+
+double spawn_then_join_all(std::size_t fibers) {
+    std::vector<weft::fiber<void>> all;
+    all.reserve(fibers);
+    return perf::ns_each(fibers, [&] {
         for (std::size_t n = 0; n < fibers; ++n) all.push_back(*weft::spawn([] {}));
         for (auto& fiber : all) fiber.join();
     });
 }
 
-// Two fibers that wake each other in turn.
-void measure_park_and_wake() {
-    constexpr std::size_t turns = 1'000'000;
-    measure("park and wake, same worker, each", 2 * turns, [] {
-        std::unique_ptr<weft::waiter> first, second;
-        auto other = weft::spawn([&] {
-            for (std::size_t n = 0; n < turns; ++n) {
-                second = std::make_unique<weft::waiter>();
-                first->wake();
-                second->wait();
-            }
-            first->wake();
-        });
-        for (std::size_t n = 0; n <= turns; ++n) {
-            first = std::make_unique<weft::waiter>();
-            if (second) second->wake();
-            first->wait();
+// For the fibers of one worker, of which one waits at a time.
+class semaphore {
+  public:
+    void acquire() noexcept {
+        while (count_ == 0) {
+            waiting_ = &weft::current_fiber();
+            weft::park();
         }
-        other->join();
+        waiting_ = nullptr;
+        --count_;
+    }
+    void release() noexcept {
+        ++count_;
+        if (waiting_ != nullptr) weft::scheduler::wake(*std::exchange(waiting_, nullptr));
+    }
+
+  private:
+    unsigned count_ = 0;
+    weft::fiber_block* waiting_ = nullptr;
+};
+
+double semaphore_round_trip() {
+    constexpr std::size_t turns = 500'000;
+    semaphore there, back;
+    auto other = weft::spawn([&] {
+        for (std::size_t n = 0; n < turns; ++n) {
+            there.acquire();
+            back.release();
+        }
     });
+    const double ns = perf::ns_each(turns, [&] {
+        for (std::size_t n = 0; n < turns; ++n) {
+            there.release();
+            back.acquire();
+        }
+    });
+    other->join();
+    return ns;
 }
 
-weft::result<void> measure_all() {
-    measure_switch<weft_switch_same_thread>("switch");
-    measure_switch<weft_switch_same_thread_fp>("switch with control words");
-    measure_yield("yield, 2 fibers", 2);
-    measure_yield("yield, 1000 fibers", 1000);
-    measure_yield("yield, 10000 fibers", 10000);
-    measure("spawn and join, one by one", 500'000, [] {
-        for (int n = 0; n < 500'000; ++n) weft::spawn([] {})->join();
+// Two fibers that wake each other in turn: each turn is one wake and one park.
+double park_and_wake() {
+    constexpr std::size_t turns = 1'000'000;
+    weft::fiber_block& here = weft::current_fiber();
+    weft::fiber_block* there = nullptr;
+    bool others_turn = false;
+    auto other = weft::spawn([&] {
+        there = &weft::current_fiber();
+        for (std::size_t n = 0; n < turns; ++n) {
+            while (!others_turn) weft::park();
+            others_turn = false;
+            weft::scheduler::wake(here);
+        }
     });
-    measure_spawn_all("spawn 10000, then join all, each", 10'000);
-    measure_spawn_all("spawn 900000, then join all, each", 900'000);
-    measure_park_and_wake();
-    return {};
+    while (there == nullptr) weft::this_fiber::yield();
+    const double ns = perf::ns_each(2 * turns, [&] {
+        for (std::size_t n = 0; n < turns; ++n) {
+            others_turn = true;
+            weft::scheduler::wake(*there);
+            while (others_turn) weft::park();
+        }
+    });
+    other->join();
+    return ns;
+}
+
+// --- two workers, each on a CPU of its own
+
+// A fiber on each of two workers, and the word that says whose turn it is.
+class pair_of_workers {
+  public:
+    /// Runs `first(*this)` on worker 0 and `second(*this)` on worker 1 and returns when both have ended.
+    template <class First, class Second>
+    void run(First first, Second second) {
+        auto one = weft::spawn([&] { take_part(0, first); }, {.where = weft::placement::fixed, .worker = 0});
+        auto two = weft::spawn([&] { take_part(1, second); }, {.where = weft::placement::fixed, .worker = 1});
+        one->join();
+        two->join();
+    }
+
+    void hand_over_to(int who) noexcept {
+        turn_.store(who, std::memory_order_release);
+        weft::scheduler::wake(*fibers_[who].load(std::memory_order_acquire));
+    }
+    void wait_for_turn(int who) noexcept {
+        while (turn_.load(std::memory_order_acquire) != who) weft::park();
+    }
+    void round_trip() noexcept {
+        hand_over_to(1);
+        wait_for_turn(0);
+    }
+    void answer(std::size_t turns) noexcept {
+        for (std::size_t n = 0; n < turns; ++n) {
+            wait_for_turn(1);
+            hand_over_to(0);
+        }
+    }
+
+  private:
+    template <class Part>
+    void take_part(int who, Part& part) {
+        fibers_[who].store(&weft::current_fiber(), std::memory_order_release);
+        while (fibers_[1 - who].load(std::memory_order_acquire) == nullptr) weft::this_fiber::yield();
+        part(*this);
+        // Only a live fiber may be woken, so neither ends before the other has made its last wake.
+        left_.fetch_sub(1, std::memory_order_acq_rel);
+        while (left_.load(std::memory_order_acquire) != 0) weft::this_fiber::yield();
+    }
+
+    alignas(64) std::atomic<int> turn_{0};
+    alignas(64) std::atomic<weft::fiber_block*> fibers_[2]{};
+    alignas(64) std::atomic<int> left_{2};
+};
+
+template <class Round>
+void measure_between_workers(const bench& rows, const char* row, Round round) {
+    if (!rows.wants_with_two_cpus(row)) return;
+    const std::vector<int> cpus = perf::usable_cpus();
+    weft::run({.workers = 2, .cpus = {cpus[0], cpus[1]}}, [&] { rows.measure("weft", row, round); });
+}
+
+void report_sleeps(const char* row, std::uint64_t sleeps, std::size_t hand_overs) {
+    bench::report("weft", row, "slept_percent",
+                  100 * static_cast<double>(sleeps) / static_cast<double>(hand_overs));
+}
+
+// One way, by two fibers that have nothing else to do, and no worker has anything else.
+double hand_over() {
+    constexpr std::size_t turns = 5'000;
+    pair_of_workers pair;
+    double ns = 0;
+    const std::uint64_t sleeps_before = weft::this_fiber::counters().sleeps;
+    pair.run(
+        [&](pair_of_workers& two) {
+            ns = perf::ns_each(2 * turns, [&] {
+                for (std::size_t n = 0; n < turns; ++n) two.round_trip();
+            });
+        },
+        [&](pair_of_workers& two) { two.answer(turns); });
+    report_sleeps("handover", weft::this_fiber::counters().sleeps - sleeps_before, 2 * turns);
+    return ns;
+}
+
+// One way, while neither worker sleeps: the median of half the round trips. A worker spins before it sleeps
+// only when that has paid lately, so each batch begins with round trips during which the other worker is busy
+// and answers soon. How often one slept in a batch all the same is reported too.
+double hand_over_awake() {
+    constexpr std::size_t batches = 20, warming_turns = 200, turns = 500;
+    pair_of_workers pair;
+    std::vector<double> taken_ns;
+    taken_ns.reserve(batches * turns);
+    std::uint64_t sleeps = 0;
+    pair.run(
+        [&](pair_of_workers& two) {
+            for (std::size_t batch = 0; batch < batches; ++batch) {
+                for (const unsigned busy : {0U, 1U}) {
+                    std::atomic<bool> enough{false};
+                    auto company = weft::spawn(
+                        [&] {
+                            while (!enough.load(std::memory_order_relaxed)) weft::this_fiber::yield();
+                        },
+                        {.where = weft::placement::fixed, .worker = busy});
+                    for (std::size_t n = 0; n < warming_turns; ++n) two.round_trip();
+                    enough.store(true, std::memory_order_relaxed);
+                    company->join();
+                }
+                const std::uint64_t sleeps_before = weft::this_fiber::counters().sleeps;
+                for (std::size_t n = 0; n < turns; ++n)
+                    taken_ns.push_back(perf::ns_each(2, [&] { two.round_trip(); }));
+                sleeps += weft::this_fiber::counters().sleeps - sleeps_before;
+            }
+        },
+        [&](pair_of_workers& two) { two.answer(batches * (2 * warming_turns + turns)); });
+    report_sleeps("handover_awake", sleeps, 2 * batches * turns);
+    return perf::median(taken_ns);
+}
+
+// One way, from before the wake until the woken fiber runs: the median of the hand-overs of a round.
+double wake_asleep() {
+    constexpr std::size_t turns = 500;
+    pair_of_workers pair;
+    perf::bench_clock::time_point sent;
+    std::vector<double> taken_ns;
+    taken_ns.reserve(turns);
+    pair.run(
+        [&](pair_of_workers& two) {
+            for (std::size_t n = 0; n < turns; ++n) {
+                perf::spin_for(perf::pause_before_wake);
+                sent = perf::bench_clock::now();
+                two.hand_over_to(1);
+                two.wait_for_turn(0);
+            }
+        },
+        [&](pair_of_workers& two) {
+            for (std::size_t n = 0; n < turns; ++n) {
+                two.wait_for_turn(1);
+                taken_ns.push_back(perf::ns_since(sent));
+                two.hand_over_to(0);
+            }
+        });
+    return perf::median(taken_ns);
 }
 
 }  // namespace
 
-int main() {
-    return weft::run({.workers = 1}, measure_all);
+int main(int argc, char** argv) {
+    const bench rows(argc, argv);
+    measure_switch<weft_switch_same_thread>(rows, "switch");
+    measure_switch<weft_switch_same_thread_fp>(rows, "switch_fp");
+    measure_in_fiber(rows, "yield_2", [] { return yield_among(2); });
+    measure_in_fiber(rows, "yield_1000", [] { return yield_among(1'000); });
+    measure_in_fiber(rows, "yield_10000", [] { return yield_among(10'000); });
+    measure_in_fiber(rows, "spawn_join", spawn_and_join_one_by_one);
+    measure_in_fiber(rows, "spawn_10000", [] { return spawn_then_join_all(10'000); });
+    measure_in_fiber(rows, "spawn_1000000", [] { return spawn_then_join_all(1'000'000); });
+    measure_in_fiber(rows, "semaphore", semaphore_round_trip);
+    measure_in_fiber(rows, "park_wake", park_and_wake);
+    measure_between_workers(rows, "handover", hand_over);
+    measure_between_workers(rows, "handover_awake", hand_over_awake);
+    measure_between_workers(rows, "wake_asleep", wake_asleep);
 }
