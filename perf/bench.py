@@ -290,13 +290,16 @@ def version(*command):
     return (done.stdout + done.stderr).strip().split('\n')[0]
 
 
-def conditions(weft, nginx, server_cpu, load_cpu, rounds, seconds):
+def machine():
     with open('/proc/cpuinfo', encoding='utf-8', errors='replace') as info:
         model = next((line.split(':')[1].strip() for line in info if line.startswith('model name')), platform.machine())
+    return {'date': datetime.datetime.now().strftime('%Y-%m-%d %H:%M'), 'cpu': model, 'cpus': os.cpu_count(),
+            'kernel': platform.release()}
+
+
+def conditions(weft, nginx, server_cpu, load_cpu, rounds, seconds):
     wrk = re.search(r'wrk (\S+)', version('wrk', '-v'))
-    return {
-        'date': datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
-        'cpu': model, 'cpus': os.cpu_count(), 'kernel': platform.release(),
+    return machine() | {
         'server_cpu': server_cpu, 'load_cpu': load_cpu, 'rounds': rounds, 'seconds': seconds,
         'weft': version(weft, '--version'), 'nginx': version(nginx, '-v').split('/')[-1], 'wrk': wrk[1] if wrk else '?',
     }
@@ -344,12 +347,11 @@ def table(results):
     return lines, clean
 
 
-def choose_cpus():
-    """One CPU for the server, another one for the load: not the other half of the same core, if there is a choice."""
+def choose_two_cpus():
+    """Two CPUs that are not halves of the same core, if there is a choice; or the only one."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) == 1:
-        print('only one CPU: server and load share it, and disturb each other', file=sys.stderr)
-        return cpus[0], cpus[0]
+        return cpus
     siblings = set()
     try:
         with open(f'/sys/devices/system/cpu/cpu{cpus[0]}/topology/thread_siblings_list', encoding='ascii') as file:
@@ -358,7 +360,7 @@ def choose_cpus():
                 siblings.update(range(int(first), int(last or first) + 1))
     except OSError:
         pass
-    return cpus[0], next((cpu for cpu in cpus[1:] if cpu not in siblings), cpus[1])
+    return [cpus[0], next((cpu for cpu in cpus[1:] if cpu not in siblings), cpus[1])]
 
 
 def main():
@@ -374,7 +376,10 @@ def main():
     for tool, path in (('nginx', nginx), ('wrk', shutil.which('wrk')), ('taskset', shutil.which('taskset'))):
         if not path:
             sys.exit(f'{tool} is not installed')
-    server_cpu, load_cpu = choose_cpus()
+    cpus = choose_two_cpus()
+    if len(cpus) == 1:
+        print('only one CPU: server and load share it, and disturb each other', file=sys.stderr)
+    server_cpu, load_cpu = cpus[0], cpus[-1]
     facts = conditions(options.weft, nginx, server_cpu, load_cpu, rounds, seconds)
     print(describe(facts), flush=True)
 

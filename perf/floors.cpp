@@ -101,7 +101,7 @@ double eventfd_wake() {
 
 int main(int argc, char** argv) {
     const bench rows(argc, argv);
-    if (rows.wants_with_two_cpus("handover_awake")) rows.measure("cache line", "handover_awake", cache_line);
+    if (rows.wants_with_two_cpus("handover")) rows.measure("cache line", "handover", cache_line);
     if (rows.wants_with_two_cpus("wake_asleep")) {
         rows.measure("futex", "wake_asleep", futex_wake);
         rows.measure("eventfd", "wake_asleep", eventfd_wake);

@@ -1,7 +1,6 @@
 // What the scheduler's own steps cost, without any I/O. `./run bench --micro` runs it beside its peers;
 // alone:
 //   taskset -c 0,1 build/perf/micro --only yield_2
-#include <sched.h>
 #include <switchers/switch.hpp>
 
 #include <atomic>
@@ -168,16 +167,6 @@ class pair_of_workers {
     void wait_for_turn(int who) noexcept {
         while (turn_.load(std::memory_order_acquire) != who) weft::park();
     }
-    void round_trip() noexcept {
-        hand_over_to(1);
-        wait_for_turn(0);
-    }
-    void answer(std::size_t turns) noexcept {
-        for (std::size_t n = 0; n < turns; ++n) {
-            wait_for_turn(1);
-            hand_over_to(0);
-        }
-    }
 
   private:
     template <class Part>
@@ -202,60 +191,32 @@ void measure_between_workers(const bench& rows, const char* row, Round round) {
     weft::run({.workers = 2, .cpus = {cpus[0], cpus[1]}}, [&] { rows.measure("weft", row, round); });
 }
 
-void report_sleeps(const char* row, std::uint64_t sleeps, std::size_t hand_overs) {
-    bench::report("weft", row, "slept_percent",
-                  100 * static_cast<double>(sleeps) / static_cast<double>(hand_overs));
-}
-
-// One way, by two fibers that have nothing else to do, and no worker has anything else.
+// One way, by two fibers that have nothing else to do. Workers that get work from each other spin before they
+// sleep; how often one slept all the same is reported too, for it costs a hundred times as much.
 double hand_over() {
-    constexpr std::size_t turns = 5'000;
+    constexpr std::size_t turns = 10'000;
     pair_of_workers pair;
     double ns = 0;
     const std::uint64_t sleeps_before = weft::this_fiber::counters().sleeps;
     pair.run(
         [&](pair_of_workers& two) {
             ns = perf::ns_each(2 * turns, [&] {
-                for (std::size_t n = 0; n < turns; ++n) two.round_trip();
+                for (std::size_t n = 0; n < turns; ++n) {
+                    two.hand_over_to(1);
+                    two.wait_for_turn(0);
+                }
             });
         },
-        [&](pair_of_workers& two) { two.answer(turns); });
-    report_sleeps("handover", weft::this_fiber::counters().sleeps - sleeps_before, 2 * turns);
-    return ns;
-}
-
-// One way, while neither worker sleeps: the median of half the round trips. A worker spins before it sleeps
-// only when that has paid lately, so each batch begins with round trips during which the other worker is busy
-// and answers soon. How often one slept in a batch all the same is reported too.
-double hand_over_awake() {
-    constexpr std::size_t batches = 20, warming_turns = 200, turns = 500;
-    pair_of_workers pair;
-    std::vector<double> taken_ns;
-    taken_ns.reserve(batches * turns);
-    std::uint64_t sleeps = 0;
-    pair.run(
         [&](pair_of_workers& two) {
-            for (std::size_t batch = 0; batch < batches; ++batch) {
-                for (const unsigned busy : {0U, 1U}) {
-                    std::atomic<bool> enough{false};
-                    auto company = weft::spawn(
-                        [&] {
-                            while (!enough.load(std::memory_order_relaxed)) weft::this_fiber::yield();
-                        },
-                        {.where = weft::placement::fixed, .worker = busy});
-                    for (std::size_t n = 0; n < warming_turns; ++n) two.round_trip();
-                    enough.store(true, std::memory_order_relaxed);
-                    company->join();
-                }
-                const std::uint64_t sleeps_before = weft::this_fiber::counters().sleeps;
-                for (std::size_t n = 0; n < turns; ++n)
-                    taken_ns.push_back(perf::ns_each(2, [&] { two.round_trip(); }));
-                sleeps += weft::this_fiber::counters().sleeps - sleeps_before;
+            for (std::size_t n = 0; n < turns; ++n) {
+                two.wait_for_turn(1);
+                two.hand_over_to(0);
             }
-        },
-        [&](pair_of_workers& two) { two.answer(batches * (2 * warming_turns + turns)); });
-    report_sleeps("handover_awake", sleeps, 2 * batches * turns);
-    return perf::median(taken_ns);
+        });
+    const std::uint64_t sleeps = weft::this_fiber::counters().sleeps - sleeps_before;
+    bench::report("weft", "handover", "slept_percent",
+                  100 * static_cast<double>(sleeps) / static_cast<double>(2 * turns));
+    return ns;
 }
 
 // One way, from before the wake until the woken fiber runs: the median of the hand-overs of a round.
@@ -299,6 +260,5 @@ int main(int argc, char** argv) {
     measure_in_fiber(rows, "semaphore", semaphore_round_trip);
     measure_in_fiber(rows, "park_wake", park_and_wake);
     measure_between_workers(rows, "handover", hand_over);
-    measure_between_workers(rows, "handover_awake", hand_over_awake);
     measure_between_workers(rows, "wake_asleep", wake_asleep);
 }
