@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -18,11 +19,13 @@ namespace {
 
 using perf::bench;
 
+void run(const weft::runtime_options& options, const bench& rows, const char* row, double (*round)()) {
+    if (weft::run(options, [&] { rows.measure("weft", row, round); }) != 0) std::exit(1);
+}
+
 // Runs the rounds of a row in the main fiber of a runtime of one worker.
-template <class Round>
-void measure_in_fiber(const bench& rows, const char* row, Round round) {
-    if (!rows.wants(row)) return;
-    weft::run({.workers = 1, .fibers_max = 1'000'100}, [&] { rows.measure("weft", row, round); });
+void measure_in_fiber(const bench& rows, const char* row, double (*round)()) {
+    if (rows.wants(row)) run({.workers = 1, .fibers_max = 1'001'000}, rows, row, round);
 }
 
 // --- the switch alone
@@ -184,11 +187,10 @@ class pair_of_workers {
     alignas(64) std::atomic<int> left_{2};
 };
 
-template <class Round>
-void measure_between_workers(const bench& rows, const char* row, Round round) {
+void measure_between_workers(const bench& rows, const char* row, double (*round)()) {
     if (!rows.wants_with_two_cpus(row)) return;
     const std::vector<int> cpus = perf::usable_cpus();
-    weft::run({.workers = 2, .cpus = {cpus[0], cpus[1]}}, [&] { rows.measure("weft", row, round); });
+    run({.workers = 2, .cpus = {cpus[0], cpus[1]}}, rows, row, round);
 }
 
 // One way, by two fibers that have nothing else to do. Workers that get work from each other spin before they

@@ -119,9 +119,8 @@ def main():
     print('{date}; {cpu}, {cpus} CPUs, Linux {kernel}; on CPUs {cpus_used}; {rounds} rounds of {times}'.format(**facts),
           flush=True)
     results = measure(programs, cpus, rounds, times, options.only)
-    for rows, columns in TABLES:
-        print('\n'.join(table(rows, columns, results)))
-    print('\n'.join(sleeps(results)))
+    parts = [table(rows, columns, results) for rows, columns in TABLES] + [sleeps(results)]
+    print('\n\n'.join('\n'.join(lines) for lines in parts if lines))
     if options.json:
         with open(options.json, 'w', encoding='utf-8') as file:
             file.writelines(json.dumps(each) + '\n' for each in [facts, *results])
