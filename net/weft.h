@@ -31,9 +31,9 @@
 // of weft. One that a callback written in C++ lets out ends its fiber alone.
 //
 // Options are structs that begin with their size, so that they can grow: name the fields that matter, as in
-// `{.size = sizeof(weft_options), .workers = 2}`. A field that is 0 has its default, and so has every field
-// when NULL is given instead of the struct. The struct, and what it points to, is needed only during the
-// call. Times are nanoseconds.
+// `{.size = sizeof(weft_options), .workers = 2}`, or set them after `= {}` in C++. A field that is 0 has its
+// default, and so has every field when NULL is given instead of the struct. The struct, and what it points
+// to, is needed only during the call. Times are nanoseconds.
 #ifndef WEFT_H
 #define WEFT_H
 
@@ -180,7 +180,8 @@ int weft_tcp_accept(weft_listener* listener, int64_t deadline, weft_tcp** accept
 int weft_listener_address(const weft_listener* listener, char* text, size_t bytes);
 
 /// [any] Closes and frees it. Once it has accepted: by a fiber of the same worker, or it returns -EPERM and
-/// the listener stays. No fiber may be waiting for it. NULL: nothing to do.
+/// the listener stays. A fiber's worker closes the socket at the end of its turn. No fiber may be waiting for
+/// it. NULL: nothing to do.
 int weft_listener_close(weft_listener* listener);
 
 /// [fiber] Parks until the connection is made. The caller owns it. TCP_NODELAY is set.
@@ -216,7 +217,8 @@ int weft_tcp_peer_address(const weft_tcp* connection, char* text, size_t bytes);
 int weft_tcp_descriptor(const weft_tcp* connection);
 
 /// [any] Closes and frees it. A connection that weft_serve() gave to a handler is closed and stays until the
-/// handler returns: other calls give -EBADF. No fiber may be waiting for it. NULL: nothing to do.
+/// handler returns: other calls give -EBADF. A fiber's worker closes the socket at the end of its turn. No
+/// fiber may be waiting for it. NULL: nothing to do.
 int weft_tcp_close(weft_tcp* connection);
 
 // --- Servers

@@ -4,24 +4,25 @@
 // What a header needs, it includes itself: nothing else comes before it.
 #include <string.h>
 
-int c_function(void *argument) {
+int c_function(void* argument) {
     const weft_options options = {.size = sizeof options, .workers = 2};
-    const weft_spawn_options spawning = {.size = sizeof spawning, .name = "c", .placement = WEFT_PLACE_SPREAD};
+    const weft_spawn_options spawning = {
+        .size = sizeof spawning, .name = "c", .placement = WEFT_PLACE_SPREAD};
     const weft_listen_options listening = {.size = sizeof listening, .v6_only = 1};
     const weft_serve_options serving = {.size = sizeof serving, .listen = ":0", .drain_grace_ns = -1};
-    *(size_t *)argument = options.size + spawning.size + listening.size + serving.size;
+    *(size_t*)argument = options.size + spawning.size + listening.size + serving.size;
     return options.workers == 2 && WEFT_NO_DEADLINE == INT64_MAX ? 7 : 0;
 }
 
-static int add_one(void *counter) {
-    ++*(int *)counter;
+static int add_one(void* counter) {
+    ++*(int*)counter;
     return 0;
 }
 
 // In a fiber: spawns one from C, and joins it.
-int c_spawns(void *counter) {
+int c_spawns(void* counter) {
     const weft_spawn_options options = {.size = sizeof options, .name = "made by C"};
-    weft_fiber *made = NULL;
+    weft_fiber* made = NULL;
     int returned = -1;
     int error = weft_spawn(NULL, add_one, counter, &options, &made);
     if (error == 0) error = weft_join(made, &returned);
