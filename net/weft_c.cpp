@@ -42,6 +42,11 @@ struct weft_listener {
 };
 
 namespace weft {
+namespace {
+
+constexpr int errno_max = 4095;  // the kernel's; what is larger, a callback has made up
+
+}  // namespace
 
 int detail::negative_errno(const std::error_code& error) noexcept {
     if (error.category() == std::system_category() || error.category() == std::generic_category())
@@ -94,7 +99,7 @@ std::error_code detail::error_of_errno(int negative_errno) noexcept {
         case -ENOTRECOVERABLE:
             return errc::reported;
         default:
-            return system_error(-negative_errno);
+            return system_error(-std::max(negative_errno, -errno_max));
     }
 }
 
@@ -295,7 +300,7 @@ const char* weft_strerror(int error) {
             break;
     }
     if (error >= 0) return "no error";
-    const char* const description = strerrordesc_np(-error);
+    const char* const description = error >= -errno_max ? strerrordesc_np(-error) : nullptr;
     return description != nullptr ? description : "unknown error";
 }
 
