@@ -44,7 +44,7 @@ struct load_shape {
 };
 
 constexpr std::array<load_shape, 2> shapes{{
-    {"skewed", {6, 1000, 0us, 200}, {60, 5, 4000us, 200}},
+    {"skewed", {8, 1000, 4500us, 200}, {60, 5, 4000us, 200}},
     {"even", {0, 0, 0us, 0}, {64, 20, 0us, 5000}},
 }};
 

@@ -19,19 +19,19 @@ class alignas(64) load_meter {
     static constexpr std::uint32_t threshold_min = 40;
     static constexpr std::uint32_t threshold_max = 95;
 
-    /// The worker's, once per turn: how long it ran fibers, and how many live here.
-    void observe(duration busy, std::uint32_t live) noexcept {
-        // Smoothed over about four turns: after one long turn those who waited for its end may move away.
-        smoothed_ += (busy.count() - smoothed_) / 4;
-        publish(live);
+    /// The worker's, once per turn: how long the turn took, and how many live here.
+    void observe(duration turn, std::uint32_t live) noexcept {
+        average(turn, turn);
+        set(level_, level_of(smoothed_));
+        set(live_, live);
         if (++turns_ % turns_per_adaptation == 0) adapt();
     }
 
     /// The worker's, before it sleeps: what is sent to it will run at once.
     void rest() noexcept { set(level_, 0); }
-    /// The worker's, after it has slept: the load of before says the less the longer ago it was.
+    /// The worker's, after it has slept.
     void rested(duration slept) noexcept {
-        smoothed_ >>= std::min<std::int64_t>(slept / half_load, 63);
+        average(duration{0}, slept);
         set(level_, level_of(smoothed_));
     }
 
@@ -40,20 +40,25 @@ class alignas(64) load_meter {
     /// Above this level a worker passes on what may move. Falls under sustained overload, rises when idle.
     std::uint32_t threshold() const noexcept { return threshold_.load(std::memory_order_relaxed); }
     bool overloaded() const noexcept { return level() > threshold(); }
+    /// The worker's own view, which knows no rest: 0..100 as well.
+    std::uint32_t own_level() const noexcept { return level_of(smoothed_); }
     /// Fibers whose home this worker is.
     std::uint32_t live() const noexcept { return live_.load(std::memory_order_relaxed); }
 
   private:
     static constexpr duration half_load{250'000};
+    static constexpr duration memory{5'000'000};
     static constexpr std::uint32_t turns_per_adaptation = 256;
 
     static std::uint32_t level_of(std::int64_t turn_ns) noexcept {
         return static_cast<std::uint32_t>(100 * turn_ns / (turn_ns + half_load.count()));
     }
 
-    void publish(std::uint32_t live) noexcept {
-        set(level_, level_of(smoothed_));
-        set(live_, live);
+    // How long somebody waits who comes at any moment: the average over time, in which a long turn counts for
+    // as long as it takes, and so does a sleep. What is `memory` old counts for little.
+    void average(duration value, duration lasted) noexcept {
+        const std::int64_t weight = std::min(lasted, 8 * memory).count();
+        smoothed_ += (value.count() - smoothed_) * weight / (weight + memory.count());
     }
 
     // A line that others read is only written when something changed.
@@ -71,7 +76,7 @@ class alignas(64) load_meter {
     std::atomic<std::uint32_t> level_{0};
     std::atomic<std::uint32_t> threshold_{80};
     std::atomic<std::uint32_t> live_{0};
-    std::int64_t smoothed_ = 0;  // nanoseconds a turn
+    std::int64_t smoothed_ = 0;  // nanoseconds
     std::uint32_t turns_ = 0;
 };
 

@@ -75,6 +75,10 @@ result<void> worker::start(engine_factory make_engine, neighbourhood neighbours)
     neighbours_in_l3_ = neighbours.in_l3;
     neighbours_in_node_ = neighbours.in_node;
     neighbours_in_mesh_ = neighbours.in_mesh;
+    // More threads than CPUs: whoever spins takes the time of the one whom it waits for. Asked here, because
+    // a thread that is bound to its CPU sees but that one.
+    spins_ = owner_.worker_count() > 1 &&
+             static_cast<int>(owner_.worker_count()) <= topology::read().usable_cpus();
     std::promise<result<void>> ready;
     auto readiness = ready.get_future();
     thread_ = std::thread([this, make_engine, &ready] {
@@ -113,9 +117,6 @@ void worker::join() {
 void worker::run() noexcept {
     thread_exceptions_ = exception_globals_of_this_thread();
     loop_context_ = sanitizer::current_context();
-    // More threads than CPUs: whoever spins takes the time of the one whom it waits for.
-    spins_ = static_cast<int>(owner_.worker_count()) <= topology::read().usable_cpus() &&
-             owner_.worker_count() > 1;
     while (!(owner_.closing() && owner_.all_ended())) {
         const time_point begin = now_;
         run_fibers();
@@ -253,15 +254,16 @@ void worker::arrived() noexcept {
 
 void worker::make_runnable(fiber_block& fiber) noexcept {
     // One that never ran has just been placed: it begins where it was sent.
-    if (fiber.mobile() && fiber.stack_slot != no_slot && load_.overloaded() && deflect(fiber)) return;
+    if (fiber.mobile() && fiber.stack_slot != no_slot && deflect(fiber)) return;
     queue_.push(fiber);
 }
 
 // Passes a fiber on to a neighbour that has clearly less to do. False: it stays.
 bool worker::deflect(fiber_block& fiber) noexcept {
-    if (fiber.operations_in_flight != 0 || fiber.hops >= hops_max) return false;
+    const std::uint32_t level = load_.own_level();
+    if (level <= load_.threshold() || fiber.operations_in_flight != 0 || fiber.hops >= hops_max) return false;
     worker* best = owner_.least_loaded(neighbours_within(fiber.affinity), next_candidate());
-    if (best == nullptr || best->load().level() + clearly_less > load_.level()) return false;
+    if (best == nullptr || best->load().overloaded() || best->load().level() + clearly_less > level) return false;
     // The neighbour's load is a turn old: of those that are woken now, it gets as many as stay.
     if (unsent_to(best->index()) > queue_.size()) return false;
     // Its deadline is armed again by the new home, which finds the time in `due`.
