@@ -38,6 +38,12 @@ constexpr unsigned spin_credit_max = 16;
 inline void pause_instruction() noexcept {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#elif defined(__riscv)
+    // `pause` by its encoding, for not every assembler knows the name. A CPU without it (Zihintpause) does
+    // nothing.
+    asm volatile(".insn i 0x0f, 0, x0, x0, 0x010");
 #endif
 }
 

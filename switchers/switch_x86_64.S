@@ -22,9 +22,8 @@
  *   +0x08  r15      +0x10  r14      +0x18  r13      +0x20  r12
  *   +0x28  rbx      +0x30  rbp      +0x38  return address
  *
- * The cross-thread pair differs from the same-thread pair in what it promises about memory: a context that one thread
- * saved may be loaded by another. Under x86's total store order the plain moves below are a release and an acquire
- * already, so the two pairs share their code here; on weaker machines they do not.
+ * The cross-thread pair shares the code of the same-thread pair: the release that makes a saved context visible comes
+ * after the switch away, and the acquire before the switch to it (fiber_word does both), so neither is made in here.
  *
  * The jump through rdx instead of `ret` is on purpose: the return predictor holds the address that the other context
  * was called from, so a `ret` here would be mispredicted each time.
