@@ -10,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <new>
 #include <vector>
 
@@ -58,35 +57,6 @@ constexpr std::uint64_t tag_mask = 7;
 
 std::uint64_t tagged(const void* object, completion_tag tag) noexcept {
     return reinterpret_cast<std::uintptr_t>(object) | tag;
-}
-
-enum class setup_error { no_kernel_support = 1, disabled_by_sysctl, forbidden, no_memory };
-
-class setup_error_category final : public std::error_category {
-  public:
-    const char* name() const noexcept override { return "io_uring"; }
-    std::string message(int code) const override {
-        switch (static_cast<setup_error>(code)) {
-            case setup_error::no_kernel_support:
-                return "io_uring is not there: this kernel was built without it or is older than Linux 6.1; "
-                       "run a newer one";
-            case setup_error::disabled_by_sysctl:
-                return "io_uring is switched off by the sysctl kernel.io_uring_disabled; set it to 0";
-            case setup_error::forbidden:
-                return "io_uring is forbidden, most likely by a container's seccomp filter; allow "
-                       "io_uring_setup, "
-                       "io_uring_enter and io_uring_register in it";
-            case setup_error::no_memory:
-                return "io_uring got no memory; raise the limit of locked memory (ulimit -l) or the "
-                       "container's memory";
-        }
-        return "io_uring cannot be set up";
-    }
-};
-
-std::error_code make(setup_error error) {
-    static const setup_error_category category;
-    return {static_cast<int>(error), category};
 }
 
 // The buffers of receive streams, which the kernel takes from a ring of its own and which go back as soon as
@@ -147,12 +117,6 @@ bool receive_pool::set_up(io_uring& ring) noexcept {
     for (std::uint32_t id = 0; id < given_; ++id) give(static_cast<std::uint16_t>(id));
     grow();
     return true;
-}
-
-int io_uring_disabled_sysctl() {
-    int value = 0;
-    std::ifstream("/proc/sys/kernel/io_uring_disabled") >> value;
-    return value;
 }
 
 void close_all(accept_stream& stream) {
@@ -234,7 +198,7 @@ result<std::unique_ptr<engine>> ring::make(const ring_options& options) {
 
     constexpr unsigned needed =
         IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_FAST_POLL;
-    if ((made->ring_.features & needed) != needed) return failure(weft::make(setup_error::no_kernel_support));
+    if ((made->ring_.features & needed) != needed) return failure(ring_setup_error(ENOSYS));
 
     // Not through liburing: it would take the registration back in ~ring, which runs on another thread, where
     // the same index may name a ring of the host program. The kernel drops it with the thread that made it.
@@ -621,22 +585,6 @@ void ring::complete_receive(receive_stream& stream, const io_uring_cqe& entry) n
 }
 
 }  // namespace
-
-std::error_code ring_setup_error(int errno_value) {
-    switch (errno_value) {
-        case ENOSYS:
-        case EINVAL:
-            return make(setup_error::no_kernel_support);
-        case EPERM:
-        case EACCES:
-            return make(io_uring_disabled_sysctl() > 0 ? setup_error::disabled_by_sysctl
-                                                       : setup_error::forbidden);
-        case ENOMEM:
-            return make(setup_error::no_memory);
-        default:
-            return system_error(errno_value);
-    }
-}
 
 result<std::unique_ptr<engine>> make_ring(const ring_options& options) {
     return ring::make(options);

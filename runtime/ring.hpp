@@ -17,13 +17,14 @@ struct ring_options {
 
 /// Makes a ring for the calling thread, which alone may use it. Errors tell the cause and the remedy in their
 /// message: the kernel has no io_uring, the sysctl kernel.io_uring_disabled, a seccomp filter, the limit of
-/// locked memory.
+/// locked memory, a build without io_uring.
 [[nodiscard]] result<std::unique_ptr<engine>> make_ring(const ring_options& options);
 
 /// make_ring with default options, as an engine_factory.
 [[nodiscard]] result<std::unique_ptr<engine>> make_default_ring();
 
-/// The error that a failed io_uring_setup with this (positive) errno stands for.
+/// The error that a failed io_uring_setup with this (positive) errno stands for; EOPNOTSUPP, which that call
+/// does not give, for a build without io_uring.
 std::error_code ring_setup_error(int errno_value);
 
 }  // namespace weft

@@ -460,10 +460,10 @@ TEST_CASE("fiber: programming errors stop the process with a sentence") {
     CHECK(signal_of_death([] { (void)spawn([] {}); }) == SIGABRT);
     CHECK(signal_of_death([] { fiber<void>().join(); }) == SIGABRT);
     CHECK(signal_of_death([] {
-              auto made = weft::runtime::create({.workers = 1, .fibers_max = 100});
+              const auto runtime = make_runtime(1, 100);
               fiber<void> self;
               std::atomic<bool> known{false};
-              self = std::move(*(*made)->spawn([&] {
+              self = std::move(*runtime->spawn([&] {
                   while (!known) this_fiber::yield();
                   self.join();
               }));

@@ -7,8 +7,9 @@
 
 #include <doctest/doctest.h>
 
-#include <weft/runtime/runtime.hpp>
 #include <weft/runtime/sanitizer.hpp>
+
+#include "support.hpp"
 
 namespace {
 
@@ -48,8 +49,8 @@ death death_of(Act act) {
 }
 
 void in_fiber(int (*act)()) {
-    auto runtime = weft::runtime::create({.workers = 1, .fibers_max = 64});
-    (*runtime)->spawn([act] { return act(); }, {.name = "diver"})->join();
+    const auto runtime = weft::testing::make_runtime(1, 64);
+    runtime->spawn([act] { return act(); }, {.name = "diver"})->join();
 }
 
 bool contains(const std::string& text, std::string_view part) {

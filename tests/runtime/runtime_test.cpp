@@ -168,7 +168,9 @@ TEST_CASE("runtime: without a number of workers there is one for each CPU that w
         CHECK(run_in_fiber(*runtime, [] { return sched_getcpu(); },
                            {.where = weft::placement::fixed, .worker = n}) == cpu);
     REQUIRE(weft::set_log_level("off"));
-    CHECK(weft::runtime::create({.cpus = {4095}, .fibers_max = 100}).error() == errc::reported);
+    CHECK(
+        weft::runtime::create({.cpus = {4095}, .fibers_max = 100, .make_engine = weft::testing::make_engine})
+            .error() == errc::reported);
     REQUIRE(weft::set_log_level("warn"));
 }
 
@@ -185,7 +187,8 @@ TEST_CASE("runtime: when the second worker has no engine, the first one ends aga
     static std::atomic<int> engines_wanted;
     engines_wanted = 0;
     const auto made = weft::runtime::create({.workers = 2, .fibers_max = 100, .make_engine = [] {
-                                                 if (engines_wanted++ == 0) return weft::make_default_ring();
+                                                 if (engines_wanted++ == 0)
+                                                     return weft::testing::make_engine();
                                                  return weft::result<std::unique_ptr<weft::engine>>(
                                                      weft::failure(weft::ring_setup_error(ENOMEM)));
                                              }});

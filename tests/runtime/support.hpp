@@ -23,6 +23,8 @@
 #include <weft/runtime/runtime.hpp>
 #include <weft/runtime/sanitizer.hpp>
 
+#include "sleeping_engine.hpp"
+
 #if defined(WEFT_TSAN)
 // Children may start threads, although their parent had some.
 extern "C" [[gnu::used]] inline const char* __tsan_default_options() {
@@ -32,9 +34,14 @@ extern "C" [[gnu::used]] inline const char* __tsan_default_options() {
 
 namespace weft::testing {
 
-/// How often to do something: less where a sanitizer makes each step cost ten times as much.
-constexpr unsigned scaled(unsigned plain, unsigned sanitized) {
-    return sanitizer::active ? sanitized : plain;
+/// How often to do something: less where a sanitizer or an emulator makes each step cost ten times as much.
+constexpr unsigned scaled(unsigned plain, unsigned slow) {
+#if defined(WEFT_EMULATED)
+    constexpr bool emulated = true;
+#else
+    constexpr bool emulated = false;
+#endif
+    return sanitizer::active || emulated ? slow : plain;
 }
 
 /// Ends the process with a sentence when it still lives after `limit`: what waits for a wake-up that was lost
@@ -101,7 +108,15 @@ int signal_of_death(Function function) {
     return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-inline std::unique_ptr<runtime> make_runtime(const runtime_options& options) {
+/// What a runtime's workers turn: the ring, or what there is in a build without it.
+#if defined(WEFT_WITHOUT_IO_URING)
+inline constexpr engine_factory make_engine = make_sleeping_engine;
+#else
+inline constexpr engine_factory make_engine = make_default_ring;
+#endif
+
+inline std::unique_ptr<runtime> make_runtime(runtime_options options) {
+    if (options.make_engine == make_default_ring) options.make_engine = make_engine;
     auto made = runtime::create(options);
     if (!made) FAIL("no runtime: " << made.error().message());
     return std::move(*made);

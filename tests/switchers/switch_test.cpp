@@ -13,10 +13,17 @@
 
 #include <weft/switchers/switch.hpp>
 
+#include "control_words.hpp"
 #include "support.hpp"
 
 using weft::switchers::make_context;
 using weft::switchers::switch_function;
+using weft::testing::abi_words;
+using weft::testing::control_words;
+using weft::testing::down_words;
+using weft::testing::read_control_words;
+using weft::testing::up_words;
+using weft::testing::write_control_words;
 
 namespace {
 
@@ -67,28 +74,6 @@ class other_context {
     bool ended_ = false;
 };
 
-struct control_words {
-    std::uint32_t mxcsr = 0;
-    std::uint16_t x87 = 0;
-    friend bool operator==(const control_words&, const control_words&) = default;
-};
-
-control_words read_control_words() {
-    control_words words;
-    asm volatile("stmxcsr %0" : "=m"(words.mxcsr));
-    asm volatile("fnstcw %0" : "=m"(words.x87));
-    return words;
-}
-
-void write_control_words(control_words words) {
-    asm volatile("ldmxcsr %0" : : "m"(words.mxcsr));
-    asm volatile("fldcw %0" : : "m"(words.x87));
-}
-
-constexpr control_words abi_words{.mxcsr = 0x1f80, .x87 = 0x037f};
-constexpr control_words up_words{.mxcsr = 0x1f80 | 0x4000, .x87 = 0x037f | 0x0800};    // rounds up
-constexpr control_words down_words{.mxcsr = 0x1f80 | 0x2000, .x87 = 0x037f | 0x0400};  // rounds down
-
 // Walks the calling stack; says why the walk ended and where its last frame was.
 struct walk {
     int frames = 0;
@@ -104,6 +89,29 @@ struct walk {
         return ++counted.frames < 1000 ? _URC_NO_REASON : _URC_NORMAL_STOP;
     };
     walked.end = _Unwind_Backtrace(count, &walked);
+    return walked;
+}
+
+// The same by frame pointers alone, as profilers do: each points to a pair of the caller's frame pointer and
+// the return address, but on RISC-V to just above it.
+[[gnu::noinline]] walk walk_frame_pointers() {
+    struct frame_record {
+        const std::byte* caller;
+        std::uintptr_t return_address;
+    };
+#if defined(__riscv)
+    constexpr std::size_t above = sizeof(frame_record);
+#else
+    constexpr std::size_t above = 0;
+#endif
+    walk walked;
+    auto at = static_cast<const std::byte*>(__builtin_frame_address(0));
+    for (; at != nullptr && walked.frames < 1000; ++walked.frames) {
+        const auto& record = *reinterpret_cast<const frame_record*>(at - above);
+        walked.outermost = record.return_address;
+        at = record.caller;
+    }
+    walked.end = at == nullptr ? _URC_END_OF_STACK : _URC_NORMAL_STOP;
     return walked;
 }
 
@@ -123,56 +131,9 @@ bool in_context_entry(std::uintptr_t address) {
 
 }  // namespace
 
-// Gives each callee-saved register a value made from `seed`, switches, and returns 0 when all are the same
-// afterwards.
+// probe_*.S: gives each callee-saved register a value made from `seed`, switches, and returns 0 when
+// all are the same afterwards.
 extern "C" std::uint64_t probe_switch(void** save, void* load, switch_function switcher, std::uint64_t seed);
-asm(R"(
-        .text
-        .type   probe_switch, @function
-probe_switch:
-        pushq   %rbp
-        pushq   %rbx
-        pushq   %r12
-        pushq   %r13
-        pushq   %r14
-        pushq   %r15
-        pushq   %rcx                    /* the seed; the stack is aligned to 16 again */
-        leaq    1(%rcx), %rbp
-        leaq    2(%rcx), %rbx
-        leaq    3(%rcx), %r12
-        leaq    4(%rcx), %r13
-        leaq    5(%rcx), %r14
-        leaq    6(%rcx), %r15
-        call    *%rdx
-        movq    (%rsp), %rcx
-        leaq    1(%rcx), %rdx
-        xorq    %rdx, %rbp
-        leaq    2(%rcx), %rdx
-        xorq    %rdx, %rbx
-        leaq    3(%rcx), %rdx
-        xorq    %rdx, %r12
-        leaq    4(%rcx), %rdx
-        xorq    %rdx, %r13
-        leaq    5(%rcx), %rdx
-        xorq    %rdx, %r14
-        leaq    6(%rcx), %rdx
-        xorq    %rdx, %r15
-        movq    %rbp, %rax
-        orq     %rbx, %rax
-        orq     %r12, %rax
-        orq     %r13, %rax
-        orq     %r14, %rax
-        orq     %r15, %rax
-        popq    %rcx
-        popq    %r15
-        popq    %r14
-        popq    %r13
-        popq    %r12
-        popq    %rbx
-        popq    %rbp
-        ret
-        .size   probe_switch, . - probe_switch
-)");
 
 TEST_CASE("switch: every callee-saved register is what it was when the context is left and entered again") {
     for (const auto& each : every_switcher) {
@@ -318,6 +279,26 @@ TEST_CASE("switch: a walk over a context's stack ends at its first frame") {
     REQUIRE(glibc_frames < 200);
     CHECK(in_context_entry(
         reinterpret_cast<std::uintptr_t>(addresses[static_cast<std::size_t>(glibc_frames) - 1])));
+}
+
+TEST_CASE("switch: a walk by frame pointers ends at the context's first frame, where there is a null") {
+    for (const auto& each : every_switcher) {
+        CAPTURE(each.name);
+        walk first, later;
+        other_context other(each.function, [&](other_context& self) {
+            at_depth(10, [&] { first = walk_frame_pointers(); });
+            self.suspend();
+            at_depth(20, [&] { later = walk_frame_pointers(); });
+        });
+        other.resume();
+        at_depth(5, [&] { other.resume(); });
+        CHECK(first.end == _URC_END_OF_STACK);
+        CHECK(first.frames >= 11);
+        CHECK(in_context_entry(first.outermost));
+        CHECK(later.end == _URC_END_OF_STACK);
+        CHECK(later.frames == first.frames + 10);
+        CHECK(in_context_entry(later.outermost));
+    }
 }
 
 TEST_CASE("switch: an exception can be thrown and caught within a context") {
