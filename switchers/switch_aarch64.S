@@ -131,14 +131,16 @@ weft_switch_cross_thread_fp:
         .size   weft_switch_cross_thread_fp, . - weft_switch_cross_thread_fp
 
 /* Where a new context starts: make_context left the entry function in x19 and its argument in x20. The function never
- * returns. x30 is undefined here and x29 is zero, so every backtrace ends at this frame. A `ret` leads here, which needs
- * no landing pad. */
+ * returns. x30 is undefined here and x29 is zero, so every backtrace ends at this frame. During the first switch that is
+ * so too: for a return address an unwinder asks about the byte before it, which is the `nop`'s. A `ret` leads here, which
+ * needs no landing pad. */
         .globl  weft_context_entry
         .type   weft_context_entry, %function
         .p2align 4
-weft_context_entry:
         .cfi_startproc
         .cfi_undefined x30
+        nop
+weft_context_entry:
         mov     x0, x20
         blr     x19
         udf     #0

@@ -165,13 +165,15 @@ weft_switch_cross_thread_fp:
         .size   weft_switch_cross_thread_fp, . - weft_switch_cross_thread_fp
 
 /* Where a new context starts: make_context left the entry function in s1 and its argument in s2. The function never
- * returns. ra is undefined here and s0 is zero, so every backtrace ends at this frame. */
+ * returns. ra is undefined here and s0 is zero, so every backtrace ends at this frame. During the first switch that is
+ * so too: for a return address an unwinder asks about the byte before it, which is the `nop`'s. */
         .globl  weft_context_entry
         .type   weft_context_entry, @function
         .p2align 4
-weft_context_entry:
         .cfi_startproc
         .cfi_undefined ra
+        nop
+weft_context_entry:
         mv      a0, s2
         jalr    s1
         unimp

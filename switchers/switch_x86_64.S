@@ -98,13 +98,15 @@ weft_switch_cross_thread_fp:
         .size   weft_switch_cross_thread_fp, . - weft_switch_cross_thread_fp
 
 /* Where a new context starts: make_context left the entry function in r12 and its argument in r13. The function never
- * returns. rip is undefined here and rbp is zero, so every backtrace ends at this frame. */
+ * returns. rip is undefined here and rbp is zero, so every backtrace ends at this frame. During the first switch that is
+ * so too: for a return address an unwinder asks about the byte before it, which is the `nop`. */
         .globl  weft_context_entry
         .type   weft_context_entry, @function
         .p2align 4
-weft_context_entry:
         .cfi_startproc
         .cfi_undefined %rip
+        nop
+weft_context_entry:
         endbr64
         movq    %r13, %rdi
         call    *%r12

@@ -34,13 +34,15 @@ extern "C" [[gnu::used]] inline const char* __tsan_default_options() {
 
 namespace weft::testing {
 
+/// The tests run under qemu's user-mode emulation.
+#if defined(WEFT_EMULATED)
+inline constexpr bool emulated = true;
+#else
+inline constexpr bool emulated = false;
+#endif
+
 /// How often to do something: less where a sanitizer or an emulator makes each step cost ten times as much.
 constexpr unsigned scaled(unsigned plain, unsigned slow) {
-#if defined(WEFT_EMULATED)
-    constexpr bool emulated = true;
-#else
-    constexpr bool emulated = false;
-#endif
     return sanitizer::active || emulated ? slow : plain;
 }
 
@@ -117,6 +119,7 @@ inline constexpr engine_factory make_engine = make_default_ring;
 
 inline std::unique_ptr<runtime> make_runtime(runtime_options options) {
     if (options.make_engine == make_default_ring) options.make_engine = make_engine;
+    if (emulated) options.allow_guard_install = false;  // qemu says that it did, and does nothing
     auto made = runtime::create(options);
     if (!made) FAIL("no runtime: " << made.error().message());
     return std::move(*made);

@@ -92,9 +92,9 @@ struct walk {
     return walked;
 }
 
-// The same by frame pointers alone, as profilers do: each points to a pair of the caller's frame pointer and
-// the return address, but on RISC-V to just above it.
-[[gnu::noinline]] walk walk_frame_pointers() {
+// The same by frame pointers alone, as profilers do, from that of the function that calls: each points to a
+// pair of the caller's frame pointer and the return address, but on RISC-V to just above it.
+[[gnu::noinline]] walk walk_frame_pointers(const void* begin) {
     struct frame_record {
         const std::byte* caller;
         std::uintptr_t return_address;
@@ -105,7 +105,7 @@ struct walk {
     constexpr std::size_t above = 0;
 #endif
     walk walked;
-    auto at = static_cast<const std::byte*>(__builtin_frame_address(0));
+    auto at = static_cast<const std::byte*>(begin);
     for (; at != nullptr && walked.frames < 1000; ++walked.frames) {
         const auto& record = *reinterpret_cast<const frame_record*>(at - above);
         walked.outermost = record.return_address;
@@ -286,9 +286,9 @@ TEST_CASE("switch: a walk by frame pointers ends at the context's first frame, w
         CAPTURE(each.name);
         walk first, later;
         other_context other(each.function, [&](other_context& self) {
-            at_depth(10, [&] { first = walk_frame_pointers(); });
+            at_depth(10, [&] { first = walk_frame_pointers(__builtin_frame_address(0)); });
             self.suspend();
-            at_depth(20, [&] { later = walk_frame_pointers(); });
+            at_depth(20, [&] { later = walk_frame_pointers(__builtin_frame_address(0)); });
         });
         other.resume();
         at_depth(5, [&] { other.resume(); });
