@@ -22,7 +22,7 @@ def outcomes(result):
     if not tests:
         yield 'failed', f'{result}: no test ran'
     for test in tests:
-        yield VERDICTS.get(test['result'], 'failed'), f'{result.split("/")[0]}: {test["name"]}'
+        yield VERDICTS.get(test['result'], 'failed'), f'{result.split("/meson-logs/")[0]}: {test["name"]}'
 
 
 def summarise(results):

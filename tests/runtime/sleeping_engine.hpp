@@ -34,6 +34,8 @@ class sleeping_engine final : public engine {
     void disarm(receive_stream&) noexcept override {}
     std::size_t take(receive_stream&, std::span<std::byte>) noexcept override { return 0; }
     void end(receive_stream&) noexcept override {}
+    void let_go(receive_stream&) noexcept override {}
+    void adopt(receive_stream&) noexcept override {}
 
     void close(int) noexcept override {}
 
