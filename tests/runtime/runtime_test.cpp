@@ -183,6 +183,14 @@ TEST_CASE("runtime: when a worker has no engine it is not made, and says why") {
     CHECK(made.error() == weft::ring_setup_error(ENOSYS));
 }
 
+#if defined(WEFT_WITHOUT_IO_URING)
+TEST_CASE("runtime: in a build without io_uring one that was given no engine is not made, and says why") {
+    const auto made = weft::runtime::create({.workers = 1, .fibers_max = 100});
+    REQUIRE_FALSE(made);
+    CHECK(made.error().message().find("built without io_uring") != std::string::npos);
+}
+#endif
+
 TEST_CASE("runtime: when the second worker has no engine, the first one ends again") {
     static std::atomic<int> engines_wanted;
     engines_wanted = 0;
