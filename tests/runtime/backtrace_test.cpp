@@ -65,12 +65,12 @@ void check_that_it_ends_at_the_entry(const addresses& seen) {
 
 TEST_CASE("backtrace: from within a fiber it ends where the fiber began, before and after a park") {
     const auto runtime = make_runtime(1);
-    for (const bool mobile : {false, true})
+    for (const auto affinity : {weft::fiber_affinity::worker, weft::fiber_affinity::any})
         for (const bool keep_fp_control_words : {false, true}) {
-            CAPTURE(mobile);
+            CAPTURE(static_cast<int>(affinity));
             CAPTURE(keep_fp_control_words);
             run_in_fiber(*runtime, [] { bake_bread(); },
-                         {.mobile = mobile, .keep_fp_control_words = keep_fp_control_words});
+                         {.affinity = affinity, .keep_fp_control_words = keep_fp_control_words});
         }
 }
 

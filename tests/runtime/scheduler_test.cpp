@@ -68,7 +68,8 @@ TEST_CASE("placement: a fiber that is placed by number runs there, from a thread
 }
 
 TEST_CASE("placement: a fiber stays with the one that spawned it while that worker is not overloaded") {
-    const auto runtime = make_runtime(2);
+    const weft::manual_clock time;  // stands still, so that no turn takes long
+    const auto runtime = make_runtime({.workers = 2, .fibers_max = 1000, .time = &time});
     for (unsigned at = 0; at < 2; ++at)
         run_in_fiber(*runtime,
                      [&] {
@@ -79,7 +80,8 @@ TEST_CASE("placement: a fiber stays with the one that spawned it while that work
 }
 
 TEST_CASE("placement: fibers that are spread live on all workers, about equally many on each") {
-    const auto runtime = make_runtime(2);
+    const weft::manual_clock time;  // stands still, so that no turn takes long
+    const auto runtime = make_runtime({.workers = 2, .fibers_max = 1000, .time = &time});
     constexpr unsigned count = 200;
     run_in_fiber(*runtime, [] {
         std::array<std::atomic<unsigned>, 2> on{};
