@@ -9,13 +9,13 @@
 #include <weft/runtime/atomic.hpp>
 #include <weft/runtime/fiber_state.hpp>
 #include <weft/runtime/free_list.hpp>
+#include <weft/runtime/joiner.hpp>
 #include <weft/runtime/timing_wheel.hpp>
 
 namespace weft {
 
 class worker;
 struct fiber_block;
-struct waiter;
 
 /// Why a parked fiber should look around; bits of fiber_requests.
 enum fiber_request : std::uint8_t {
@@ -98,7 +98,7 @@ struct alignas(64) fiber_block {
     // Line 1: waiting and ending.
     timer deadline;  ///< Linked in the home worker's wheel.
     fiber_requests requests;
-    atomic<waiter*> joiner{nullptr};  ///< Who waits for the end, or one of the two values below.
+    joiner_word joiner;
     const char* waits_for = nullptr;  ///< For reports: what it parked for. Meaningful exactly while parked.
     time_point waits_since;           ///< Likewise.
 
@@ -120,11 +120,6 @@ struct alignas(64) fiber_block {
 static_assert(offsetof(fiber_block, deadline) == 64, "what a switch touches has outgrown its cache line");
 static_assert(offsetof(fiber_block, code) == 128);
 static_assert(sizeof(fiber_block) == 256);
-
-/// In fiber_block::joiner: the fiber has ended, and its block belongs to its handle.
-inline waiter* const joiner_ended = reinterpret_cast<waiter*>(std::uintptr_t{1});
-/// In fiber_block::joiner: there is no handle (any more), and its block goes back when it ends.
-inline waiter* const joiner_detached = reinterpret_cast<waiter*>(std::uintptr_t{2});
 
 /// An intrusive first-in, first-out list through fiber_block::next. One thread at a time; unbounded by nature
 /// (R7).

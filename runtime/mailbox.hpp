@@ -19,12 +19,13 @@ struct alignas(64) fiber_chunk {
 
 /// One producer thread, one consumer thread. Full: push says so, and the sender keeps the chunk in its
 /// outbox.
-class mailbox {
+template <class Chunk, std::uint32_t capacity>
+class mailbox_of {
   public:
-    static constexpr std::uint32_t chunks_max = 16;
+    static constexpr std::uint32_t chunks_max = capacity;
 
     /// The producer's. False when there is no room.
-    bool push(const fiber_chunk& chunk) noexcept {
+    bool push(const Chunk& chunk) noexcept {
         const std::uint32_t tail = tail_.load(std::memory_order_relaxed);
         if (tail - head_seen_ == chunks_max) {
             // Acquire: pairs with the release in pop; the consumer has copied that chunk out before it is
@@ -40,7 +41,7 @@ class mailbox {
     }
 
     /// The consumer's. False when there is nothing.
-    bool pop(fiber_chunk& chunk) noexcept {
+    bool pop(Chunk& chunk) noexcept {
         const std::uint32_t head = head_.load(std::memory_order_relaxed);
         if (tail_.load(std::memory_order_acquire) == head) return false;
         chunk = chunks_[head % chunks_max];
@@ -58,8 +59,10 @@ class mailbox {
     alignas(64) atomic<std::uint32_t> tail_{0};  // the producer's line
     std::uint32_t head_seen_ = 0;  // the producer's copy of head_, refreshed only when it seems full
     alignas(64) atomic<std::uint32_t> head_{0};  // the consumer's line
-    std::array<fiber_chunk, chunks_max> chunks_;
+    std::array<Chunk, chunks_max> chunks_;
 };
+
+using mailbox = mailbox_of<fiber_chunk, 16>;
 
 /// The sender's side of one mailbox: collects during a turn of its loop, then leaves as chunks (R8). What the
 /// mailbox has no room for stays here, in order, until the next turn (R7).

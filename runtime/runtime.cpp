@@ -33,7 +33,7 @@ fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_h
     made->exceptions = {};
     made->code = nullptr;
     made->requests.reset(made->word.generation());
-    made->joiner.store(with_handle ? nullptr : joiner_detached, std::memory_order_relaxed);
+    made->joiner.reset(with_handle);
     made->name_length = static_cast<std::uint8_t>(options.name.copy(made->name.data(), made->name.size()));
     made->home.store(&owner.worker_at(0), std::memory_order_relaxed);
     return made;
@@ -59,18 +59,15 @@ void discard(fiber_block& fiber) noexcept {
 }
 
 void detach(fiber_block& fiber) noexcept {
-    // acq_rel: pairs with the exchange of the worker that ends the fiber; the later of the two discards it.
-    if (fiber.joiner.exchange(joiner_detached, std::memory_order_acq_rel) == joiner_ended) discard(fiber);
+    if (fiber.joiner.detach()) discard(fiber);
 }
 
 void wait_for_end(fiber_block& fiber) noexcept {
     worker* here = worker::current();
     WEFT_ASSERT(here == nullptr || here->running() != &fiber, "a fiber cannot wait for its own end");
-    if (fiber.joiner.load(std::memory_order_acquire) == joiner_ended) return;
+    if (fiber.joiner.ended()) return;
     waiter self("the end of a fiber");
-    waiter* nobody = nullptr;
-    // acq_rel: pairs with the exchange of the worker that ends the fiber; one of the two sees the other.
-    if (fiber.joiner.compare_exchange_strong(nobody, &self, std::memory_order_acq_rel)) self.wait();
+    if (fiber.joiner.wait_with(self)) self.wait();
 }
 
 void cancel(fiber_block& fiber, std::uint32_t generation) noexcept {

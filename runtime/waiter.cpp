@@ -16,7 +16,7 @@ waiter::waiter(const char* waits_for) noexcept : fiber_(nullptr), generation_(0)
 
 void waiter::wait_as_thread() noexcept {
     while (!woken()) state_.wait(asleep, std::memory_order_acquire);
-    while (state_.load(std::memory_order_acquire) != left_alone);
+    while (state_.load(std::memory_order_acquire) != left_alone) pause_in_spin();
 }
 
 void waiter::wake() noexcept {

@@ -1,8 +1,8 @@
 // Somebody who waits for one event: a fiber, or a thread that is not a worker.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <weft/runtime/atomic.hpp>
 
 namespace weft {
 
@@ -42,7 +42,7 @@ struct waiter {
 
     fiber_block* fiber_;  // nullptr: a thread, which waits on state_
     std::uint32_t generation_;
-    std::atomic<std::uint32_t> state_{
+    atomic<std::uint32_t> state_{
         asleep};  // the releases in wake() pair with the acquires of the one who waits
 };
 

@@ -35,18 +35,6 @@ constexpr unsigned spins_max = 300;
 constexpr duration spin_pays{30'000};
 constexpr unsigned spin_credit_max = 16;
 
-inline void pause_instruction() noexcept {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#elif defined(__riscv)
-    // `pause` by its encoding, for not every assembler knows the name. A CPU without it (Zihintpause) does
-    // nothing.
-    asm volatile(".insn i 0x0f, 0, x0, x0, 0x010");
-#endif
-}
-
 switchers::switch_function switcher_of(const fiber_block& fiber) noexcept {
     if (fiber.mobile())
         return fiber.keeps_fp_control_words ? weft_switch_cross_thread_fp : weft_switch_cross_thread;
@@ -220,14 +208,11 @@ void worker::end(fiber_block& fiber) noexcept {
     wheel_.remove(fiber.deadline);
     --live_;
     fiber.word.end(fiber.exception ? fiber_state::failed : fiber_state::finished);
-    // Once this has been said, the block belongs to the fiber's handle. acq_rel: pairs with the exchange of
-    // the one who joins or detaches; one of the two sees the other.
-    waiter* joiner = fiber.joiner.load(std::memory_order_relaxed);
-    if (joiner != joiner_detached) joiner = fiber.joiner.exchange(joiner_ended, std::memory_order_acq_rel);
-    if (joiner == joiner_detached)
+    const auto [nobody_wants_it, waits_for_it] = fiber.joiner.end();
+    if (nobody_wants_it)
         owner_.discard(fiber);
-    else if (joiner != nullptr)
-        joiner->wake();
+    else if (waits_for_it != nullptr)
+        waits_for_it->wake();
     counters_.ended.add();
 }
 
@@ -397,7 +382,7 @@ bool worker::spin_for_work() noexcept {
             spin_credit_ = spin_credit_max;
             return true;
         }
-        pause_instruction();
+        pause_in_spin();
     }
     --spin_credit_;
     return !queue_.empty();
