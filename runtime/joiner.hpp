@@ -22,10 +22,11 @@ class joiner_word {
         bool nobody_wants_it;  ///< The worker discards the block.
         waiter* waits_for_it;  ///< To be woken; nullptr: nobody waits, or not yet.
     };
-    /// The worker's last use of the block, unless nobody wants it. acq_rel: pairs with the exchange in detach
-    /// and in wait_with.
+    /// The worker's last use of the block, unless nobody wants it. Acquire and acq_rel: pair with the
+    /// exchange in detach, so that the handle's last use of the block is over when it is discarded, and in
+    /// wait_with.
     ending end() noexcept {
-        waiter* found = word_.load(std::memory_order_relaxed);
+        waiter* found = word_.load(std::memory_order_acquire);
         if (found != detached_mark) found = word_.exchange(ended_mark, std::memory_order_acq_rel);
         if (found == detached_mark) return {true, nullptr};
         return {false, found};
