@@ -20,7 +20,9 @@ class inbox {
             !head_.compare_exchange_weak(head, &fiber, std::memory_order_release, std::memory_order_relaxed));
     }
 
-    bool empty() const noexcept { return head_.load(std::memory_order_acquire) == nullptr; }
+    /// A hint: whoever then takes what is there acquires. Part of the last look before a worker sleeps;
+    /// ordered by the fences there.
+    bool empty() const noexcept { return head_.load(std::memory_order_relaxed) == nullptr; }
 
     /// The consumer's: calls `take(fiber)` for each, the one that was pushed first first.
     template <class Take>

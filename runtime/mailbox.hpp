@@ -49,10 +49,10 @@ class mailbox_of {
         return true;
     }
 
-    /// The consumer's: nothing to pop. Part of the last look before a worker sleeps; ordered by the fences
-    /// there.
+    /// The consumer's: nothing to pop. A hint: pop acquires. Part of the last look before a worker sleeps;
+    /// ordered by the fences there.
     bool empty() const noexcept {
-        return tail_.load(std::memory_order_acquire) == head_.load(std::memory_order_relaxed);
+        return tail_.load(std::memory_order_relaxed) == head_.load(std::memory_order_relaxed);
     }
 
   private:
