@@ -115,10 +115,12 @@ TEST_CASE("worker: thousands of fibers that two workers send each other at once 
     const watchdog watch("a fiber was lost between two workers");
     const auto runtime = make_runtime(2);
     std::atomic<std::uint64_t> ran{0}, refused{0};
+    std::atomic<bool> begun{false};  // before the senders use up all that there is
     std::vector<weft::fiber<void>> all;
     for (unsigned n = 0; n < senders; ++n)
         all.push_back(*runtime->spawn(
             [&] {
+                while (!begun) this_fiber::yield();
                 for (unsigned round = 0; round < rounds; ++round) {
                     const unsigned other = 1 - this_fiber::worker_index();
                     // Far more in one turn than the mailbox holds.
@@ -130,6 +132,7 @@ TEST_CASE("worker: thousands of fibers that two workers send each other at once 
                 }
             },
             {.where = placement::fixed, .worker = n % 2}));
+    begun = true;
     for (auto& each : all) each.join();
     while (runtime->counters().fibers_ended < runtime->counters().fibers_born) std::this_thread::yield();
     CHECK(ran + refused == std::uint64_t{senders} * rounds * 16);
