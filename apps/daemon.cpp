@@ -47,6 +47,7 @@ std::optional<int> parse_flags(CLI::App& app, int argc, char** argv, daemon_flag
     app.add_option("--log-level", log_level,
                    "trace, debug, info, warn, error or off; WEFT_LOG does the same");
     app.add_flag("--stats", flags.stats, "print a line of counters at the end");
+    app.footer("SIGTERM and SIGINT end it, a second one at once; SIGUSR2 has it list its fibers on stderr.");
     try {
         app.parse(argc, argv);
         if (!cpus.empty()) {

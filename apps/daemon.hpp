@@ -1,6 +1,8 @@
 // What the daemons have in common: flags, limits of the process, the lines that they print.
 #pragma once
 
+#include <signal.h>
+
 #include <functional>
 #include <optional>
 #include <string>
@@ -22,7 +24,9 @@ struct daemon_flags {
     double drain_seconds = 10;
     bool stats = false;
 
-    runtime_options runtime() const { return {.workers = workers, .cpus = cpus}; }
+    runtime_options runtime() const {
+        return {.workers = workers, .cpus = cpus, .list_fibers_on_signal = SIGUSR2};
+    }
     duration drain_deadline() const;
 };
 

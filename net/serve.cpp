@@ -8,6 +8,7 @@
 #include <weft/runtime/io.hpp>
 #include <weft/runtime/log.hpp>
 #include <weft/runtime/runtime.hpp>
+#include <weft/runtime/thread_mutex.hpp>
 #include <weft/runtime/worker.hpp>
 
 namespace weft {
@@ -61,7 +62,7 @@ struct live_connection {
 // The connections that began on one worker. One that is mobile may end on another; the lock is held for a few
 // instructions and nobody parks under it.
 struct alignas(64) worker_connections {
-    std::mutex lock;
+    thread_mutex lock;
     live_connection first;  // not a connection: the head of the ring
     counter opened;         // accepted by this worker, wherever they live
     counter closed;         // began here, and have ended
@@ -149,6 +150,8 @@ result<void> server::run() {
     if (accepting) {
         const std::stop_callback when_stopped(stop_,
                                               [&] { scheduler::wake_if_live(block, self.generation); });
+        block.waits_for = "the request to stop";
+        block.waits_since = this_fiber::now();
         while (!stop_.stop_requested() && !this_fiber::cancelled()) park();
     }
     drain(acceptors);  // also when some could not begin: the others are using this object

@@ -8,3 +8,4 @@
 #include <weft/runtime/log_level.hpp>
 #include <weft/runtime/result.hpp>
 #include <weft/runtime/runtime.hpp>
+#include <weft/runtime/thread_mutex.hpp>

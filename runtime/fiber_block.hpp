@@ -7,9 +7,11 @@
 #include <exception>
 #include <string_view>
 #include <weft/runtime/atomic.hpp>
+#include <weft/runtime/fiber_name.hpp>
 #include <weft/runtime/fiber_state.hpp>
 #include <weft/runtime/free_list.hpp>
 #include <weft/runtime/joiner.hpp>
+#include <weft/runtime/observed.hpp>
 #include <weft/runtime/timing_wheel.hpp>
 
 namespace weft {
@@ -82,9 +84,9 @@ struct alignas(64) fiber_block {
         nullptr};                   ///< Link of the one list that holds the block (overflow, outbox, inbox).
     atomic<worker*> home{nullptr};  ///< Whose run queue it goes to when woken. Written by the home worker.
     exception_globals exceptions;
-    std::uint32_t index = 0;             ///< Own position in the array; never changes.
-    std::uint32_t stack_slot = no_slot;  ///< no_slot until the first run.
-    std::uint32_t wakes_seen = 0;        ///< As of fiber_word::look; meaningful exactly while it runs.
+    std::uint32_t index = 0;                      ///< Own position in the array; never changes.
+    observed<std::uint32_t> stack_slot{no_slot};  ///< no_slot until the first run.
+    std::uint32_t wakes_seen = 0;  ///< As of fiber_word::look; meaningful exactly while it runs.
     std::uint8_t operations_in_flight =
         0;                  ///< The kernel may write to its stack: it must not leave its worker.
     std::uint8_t hops = 0;  ///< Deflections since it last ran.
@@ -99,21 +101,20 @@ struct alignas(64) fiber_block {
     timer deadline;  ///< Linked in the home worker's wheel.
     fiber_requests requests;
     joiner_word joiner;
-    const char* waits_for = nullptr;  ///< For reports: what it parked for. Meaningful exactly while parked.
-    time_point waits_since;           ///< Likewise.
+    observed<const char*> waits_for;   ///< For reports: what it parked for. Meaningful exactly while parked.
+    observed<time_point> waits_since;  ///< Likewise.
 
     // Line 2 and 3: what the author gave, and what the sanitizers want.
-    const fiber_code* code =
-        nullptr;  ///< Runs the closure in `storage`. After the end: destroys the result there.
+    /// Runs the closure in `storage`. After the end: destroys the result there.
+    observed<const fiber_code*> code;
     std::exception_ptr exception;  ///< Exactly when failed.
     void* sanitizer_context = nullptr;
-    std::array<char, 23> name{};
-    std::uint8_t name_length = 0;
+    fiber_name name;
     static constexpr std::size_t storage_bytes = 80;
     alignas(16)
         std::array<std::byte, storage_bytes> storage;  ///< The closure, later the result; or a pointer to it.
 
-    std::string_view name_view() const noexcept { return {name.data(), name_length}; }
+    std::string_view name_view() const noexcept { return name.view(); }
     bool mobile() const noexcept { return affinity != fiber_affinity::worker; }
 };
 

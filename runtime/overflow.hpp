@@ -19,8 +19,8 @@ class signal_stack {
 };
 
 /// From now on a fault in the guard below a fiber's stack is reported on stderr, with the fiber's name, its
-/// function and the bounds of its stack, before the signal takes the course that it would have taken without
-/// this. Once per process; nothing when a sanitizer watches already.
+/// function, the bounds of its stack and the innermost calls, before the signal takes the course that it
+/// would have taken without this. Once per process; nothing when a sanitizer watches already.
 void report_stack_overflows() noexcept;
 
 }  // namespace weft

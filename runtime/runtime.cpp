@@ -23,6 +23,9 @@ fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_h
     if (made == nullptr) return nullptr;
     WEFT_ASSERT(options.where != placement::fixed || options.worker < owner.worker_count(),
                 "a fiber was to be spawned on a worker that does not exist");
+    // Pairs with the acquire fence in look_at(): who reads what is written from here on, and looks at the
+    // word again, finds that the generation has changed.
+    std::atomic_thread_fence(std::memory_order_release);
     made->affinity = options.affinity;
     made->priority = options.priority;
     made->moving = false;
@@ -31,10 +34,11 @@ fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_h
     made->operations_in_flight = 0;
     made->hops = 0;
     made->exceptions = {};
+    made->waits_for = nullptr;
     made->code = nullptr;
     made->requests.reset(made->word.generation());
     made->joiner.reset(with_handle);
-    made->name_length = static_cast<std::uint8_t>(options.name.copy(made->name.data(), made->name.size()));
+    made->name.assign(options.name);
     made->home.store(&owner.worker_at(0), std::memory_order_relaxed);
     return made;
 }
@@ -174,6 +178,10 @@ runtime_counters runtime::counters(unsigned worker) const noexcept {
     runtime_counters counted;
     add_counters_of(scheduler_->worker_at(worker), counted);
     return counted;
+}
+
+std::vector<fiber_info> runtime::fibers() const {
+    return detail::list_fibers(*scheduler_);
 }
 
 void runtime::request_stop() noexcept {

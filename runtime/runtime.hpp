@@ -12,6 +12,7 @@
 #include <weft/runtime/clock.hpp>
 #include <weft/runtime/engine.hpp>
 #include <weft/runtime/fiber.hpp>
+#include <weft/runtime/fiber_list.hpp>
 #include <weft/runtime/result.hpp>
 #include <weft/runtime/ring.hpp>
 
@@ -34,6 +35,14 @@ struct runtime_options {
     bool allow_guard_install = true;  ///< Use MADV_GUARD_INSTALL where the kernel has it (Linux 6.13).
     bool report_stack_overflows =
         true;  ///< A SIGSEGV handler that names the fiber, then lets the signal take its course.
+    /// A fiber that neither parks nor yields for so long, and for up to as long again, is logged with its
+    /// name and where it is, once. Real time, but for what its worker waited for a CPU. A thread looks, while
+    /// fibers run; SIGURG, whose handler it takes over, tells it where the fiber is, unless that is blocked
+    /// in a system call. 0: nobody looks.
+    duration stuck_after = std::chrono::milliseconds(50);
+    /// A signal at which a list of all fibers of the process is written to stderr, for example SIGUSR2. Its
+    /// handler stays for as long as the process lives. 0: none.
+    int list_fibers_on_signal = 0;
     const clock* time = nullptr;  ///< nullptr: the system's. Must outlive the runtime.
     engine_factory make_engine = make_default_ring;
 };
@@ -82,6 +91,8 @@ class runtime {
     runtime_counters counters() const noexcept;
     /// Of one worker.
     runtime_counters counters(unsigned worker) const noexcept;
+    /// Any thread. Like weft::list_fibers.
+    std::vector<fiber_info> fibers() const;
 
     /// Any thread, any number of times. The first request lets servers drain; the second lets them stop
     /// waiting.

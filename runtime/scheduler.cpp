@@ -7,6 +7,7 @@
 #include <weft/runtime/log.hpp>
 #include <weft/runtime/overflow.hpp>
 #include <weft/runtime/runtime.hpp>
+#include <weft/runtime/watchdog.hpp>
 #include <weft/runtime/worker.hpp>
 
 namespace weft {
@@ -75,6 +76,8 @@ result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& opti
                                            .guards = options.guards,
                                            .allow_guard_install = options.allow_guard_install,
                                            .caches = static_cast<unsigned>(cpus.size())}));
+    made->watchdog_ = WEFT_TRY(watchdog::create(
+        {.stuck_after = options.stuck_after, .list_fibers_on_signal = options.list_fibers_on_signal}));
     made->mailboxes_ = std::vector<mailbox>(cpus.size() * cpus.size());
     made->workers_.resize(cpus.size());
     for (unsigned n = 0; n < cpus.size(); ++n)
@@ -84,6 +87,8 @@ result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& opti
             made->workers_[n]->start(options.make_engine, neighbours_of(n, cpus, machine, options.mesh));
         if (!started) return failure(started.error());
     }
+    made->registered_.emplace(*made);
+    if (made->watchdog_ != nullptr) made->watchdog_->watch(*made);
     log::info("{} workers, {}", cpus.size(), made->workers_[0]->io().description());
     return made;
 }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <vector>
@@ -13,10 +14,12 @@
 #include <weft/runtime/engine.hpp>
 #include <weft/runtime/fiber.hpp>
 #include <weft/runtime/mailbox.hpp>
+#include <weft/runtime/registry.hpp>
 #include <weft/runtime/topology.hpp>
 
 namespace weft {
 
+class watchdog;
 class worker;
 struct runtime_options;
 
@@ -53,6 +56,8 @@ class scheduler {
     worker* least_loaded(std::span<const unsigned> candidates, unsigned first) const noexcept;
     arena& fibers() noexcept { return *arena_; }
     const clock& time() const noexcept { return clock_; }
+    /// nullptr when there is none.
+    watchdog* watcher() const noexcept { return watchdog_.get(); }
 
     /// Set once, when the runtime is being destroyed: whatever parks from now on is asked to stop.
     bool closing() const noexcept { return closing_.load(std::memory_order_acquire); }
@@ -78,6 +83,8 @@ class scheduler {
     std::atomic<std::uint64_t> born_outside_{0};  // by threads that are not workers
     std::atomic<unsigned> next_worker_{0};        // where the next of those goes
     std::atomic<std::uint64_t> failed_{0};        // ended with an exception that nobody collected
+    std::optional<registration> registered_;
+    std::unique_ptr<watchdog> watchdog_;  // made before the workers, watches while they are there
 };
 
 }  // namespace weft

@@ -4,12 +4,15 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <future>
 
 #include <switchers/switch.hpp>
 #include <weft/runtime/log.hpp>
 #include <weft/runtime/overflow.hpp>
+#include <weft/runtime/thread_mutex.hpp>
+#include <weft/runtime/watchdog.hpp>
 
 namespace weft {
 namespace {
@@ -78,6 +81,7 @@ result<void> worker::start(engine_factory make_engine, neighbourhood neighbours)
     thread_ = std::thread([this, make_engine, &ready] {
         const std::string name = "weft-" + std::to_string(index_);
         pthread_setname_np(pthread_self(), name.c_str());
+        thread_id_ = gettid();
         const signal_stack for_handlers;
         if (cpu_) {
             cpu_set_t only;
@@ -366,6 +370,7 @@ void worker::wait_for_work() noexcept {
     gate_.withdraw();
     const time_point asleep_since = std::exchange(now_, owner_.time().now());
     load_.rested(now_ - asleep_since);
+    if (watchdog* looks = owner_.watcher()) looks->worker_woke();
     // Work from a neighbour that soon after it went to sleep: the next may be worth a spin.
     if (spins_ && spin_credit_ < spin_credit_max && !inputs_empty() && now_ - asleep_since < spin_pays)
         spin_credit_ += 2;
@@ -411,23 +416,34 @@ void request(fiber_block& fiber, std::uint32_t generation, std::uint8_t bits) no
 
 namespace {
 
+struct place {
+    worker& here;
+    fiber_block& fiber;
+};
+
 // Of the running fiber.
-worker& current_worker() noexcept {
+place current_place() noexcept {
     worker* here = worker::current();
-    WEFT_ASSERT(here != nullptr && here->running() != nullptr,
-                "this call waits, so it must be made by a fiber");
-    return *here;
+    fiber_block* fiber = here != nullptr ? here->running() : nullptr;
+    WEFT_ASSERT(fiber != nullptr, "this call waits, so it must be made by a fiber");
+    return {*here, *fiber};
+}
+
+// Others that the thread runs meanwhile could want what the fiber has locked, and block the thread for ever.
+void expect_no_locks() noexcept {
+    WEFT_DEBUG_ASSERT(detail::thread_locks_held() == 0,
+                      "a fiber parks, yields or ends while it holds a weft::thread_mutex: unlock it before");
 }
 
 }  // namespace
 
 fiber_block& current_fiber() noexcept {
-    return *current_worker().running();
+    return current_place().fiber;
 }
 
 void park() noexcept {
-    worker& here = current_worker();
-    fiber_block& fiber = *here.running();
+    expect_no_locks();
+    const auto [here, fiber] = current_place();
     const std::uint32_t wakes = fiber.word.look();
     if (wakes != fiber.wakes_seen) {
         fiber.wakes_seen = wakes;  // it was woken before it slept
@@ -441,14 +457,16 @@ bool cancel_requested() noexcept {
 }
 
 void yield() noexcept {
-    worker& here = current_worker();
-    here.leave(*here.running(), leaving::to_run_again);
+    expect_no_locks();
+    const auto [here, fiber] = current_place();
+    here.leave(fiber, leaving::to_run_again);
 }
 
 void fiber_main(void* block) {
     auto& fiber = *static_cast<fiber_block*>(block);
     if constexpr (sanitizer::active) worker::current()->arrived();
     fiber.code->act(fiber);
+    expect_no_locks();
     worker::current()->leave_for_good(fiber);
 }
 

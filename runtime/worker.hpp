@@ -2,6 +2,8 @@
 // Internal.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -18,6 +20,7 @@
 #include <weft/runtime/inbox.hpp>
 #include <weft/runtime/load.hpp>
 #include <weft/runtime/mailbox.hpp>
+#include <weft/runtime/observed.hpp>
 #include <weft/runtime/run_queue.hpp>
 #include <weft/runtime/sanitizer.hpp>
 #include <weft/runtime/scheduler.hpp>
@@ -70,7 +73,6 @@ class worker {
 
     // Called on the worker's own thread.
 
-    fiber_block* running() const noexcept { return running_; }
     /// The time at which the present turn of the loop began: at most one turn old, and free.
     time_point now() const noexcept { return now_; }
     engine& io() noexcept { return *engine_; }
@@ -102,6 +104,11 @@ class worker {
 
     // Any thread.
 
+    fiber_block* running() const noexcept { return running_; }
+    /// A hint.
+    bool sleeping() const noexcept { return gate_.sleeping(); }
+    /// As the kernel counts them. Known when start() has returned.
+    pid_t thread_id() const noexcept { return thread_id_; }
     inbox& in() noexcept { return inbox_; }
     /// After something was published for this worker: wakes it if it sleeps. True if that took a system call.
     bool wake_if_sleeping() noexcept;
@@ -130,6 +137,7 @@ class worker {
     const unsigned index_;
     const std::optional<int> cpu_;
     std::thread thread_;
+    pid_t thread_id_ = 0;
     std::unique_ptr<engine> engine_;
     std::vector<unsigned> neighbours_;  // the other workers, nearest first
     std::size_t neighbours_in_l3_ = 0;
@@ -138,7 +146,7 @@ class worker {
     unsigned next_candidate_ = 0;  // which of them is looked at first
 
     // The hot part of the loop.
-    fiber_block* running_ = nullptr;
+    observed<fiber_block*> running_;
     void* loop_stack_pointer_ = nullptr;
     exception_globals* thread_exceptions_ = nullptr;
     time_point now_;

@@ -15,7 +15,7 @@ import time
 
 ECHO_LINES_MAX = 15
 SOURCE_SUFFIXES = ('.hpp', '.cpp', '.h', '.S', '.py')
-FOLDERS = ('.ci', 'apps', 'docs', 'net', 'perf', 'runtime', 'subprojects', 'switchers', 'tests')
+FOLDERS = ('.ci', 'apps', 'docs', 'net', 'perf', 'runtime', 'subprojects', 'switchers', 'tests', 'tools')
 
 
 # --- the echo server

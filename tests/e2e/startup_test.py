@@ -1,6 +1,8 @@
 """How both daemons start, and how they refuse to: flags, addresses, what is missing."""
 import os
+import re
 import resource
+import signal
 import socket
 import sys
 import unittest
@@ -33,7 +35,7 @@ class StartUp:
         """--help lists the flags on stdout and exits with 0"""
         done = daemon.run_to_end(self.program, '--help')
         self.assertEqual((done.returncode, done.stderr), (0, ''))
-        for flag in ('--listen', '--workers', '--cpus', '--version'):
+        for flag in ('--listen', '--workers', '--cpus', '--version', 'SIGUSR2'):
             self.assertIn(flag, done.stdout)
 
     def test_version(self):
@@ -140,6 +142,23 @@ class StartUp:
             for sock in socks:
                 sock.close()
             self.assert_serves(running.address)
+
+    @unittest.skipIf(daemon.SANITIZED, 'ThreadSanitizer keeps signals from a thread for as long as it waits in the kernel')
+    def test_list_of_fibers(self):
+        """SIGUSR2: each connection's fiber is listed on stderr, with what it waits for; the daemon serves on"""
+        with self.start('--workers', '1') as running:
+            connections = [running.connect() for _ in range(2)]
+            def listed():
+                return [line for line in running.lines if re.match(
+                    r"weft: fiber \d+\.\d+ '.*' parked on worker 0 for \d+\.\d+ s, waiting for a receive", line)]
+            def asked():
+                running.signal(signal.SIGUSR2)
+                return len(listed()) >= 2
+            self.assertTrue(daemon.eventually(asked), running.lines)
+            self.assertTrue(any(re.match(r'weft: \d+ fibers on 1 workers$', line) for line in running.lines), running.lines)
+            for connection in connections:
+                self.assert_serves(running.address)
+                connection.close()
 
     def test_interrupt(self):
         """SIGINT ends it like SIGTERM, with exit status 0"""

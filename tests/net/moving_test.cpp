@@ -59,7 +59,7 @@ class overloaded_worker {
 
 TEST_CASE("moving: a connection with an armed receive goes from worker to worker, and no byte is lost") {
     const auto running = make_runtime(2, 1000);
-    const watchdog dog("a connection that changed its worker waits for ever");
+    const testing::watchdog dog("a connection that changed its worker waits for ever");
     const std::size_t rounds = scaled(200, 30);
     constexpr std::size_t round_bytes = 5000;
     run_in_fiber(
@@ -88,7 +88,7 @@ TEST_CASE("moving: a connection with an armed receive goes from worker to worker
 
 TEST_CASE("moving: what came ahead of its reader comes along, also to reads that go straight to memory") {
     const auto running = make_runtime(2, 1000);
-    const watchdog dog("a connection that changed its worker waits for ever");
+    const testing::watchdog dog("a connection that changed its worker waits for ever");
     run_in_fiber(
         *running,
         [&] {
@@ -120,7 +120,7 @@ TEST_CASE(
     "moving: a connection that is closed on another worker than the one that received is closed for its "
     "peer") {
     const auto running = make_runtime(2, 1000);
-    const watchdog dog("a peer never sees the end of a connection");
+    const testing::watchdog dog("a peer never sees the end of a connection");
     for (int round = 0; round < 20; ++round) {
         connected pair = run_in_fiber(
             *running,
@@ -139,7 +139,7 @@ TEST_CASE(
 
 TEST_CASE("moving: a mobile fiber takes over a connection with an armed receive") {
     const auto running = make_runtime(2, 1000);
-    const watchdog dog("a mobile fiber waits for ever");
+    const testing::watchdog dog("a mobile fiber waits for ever");
     run_in_fiber(
         *running,
         [&] {
@@ -176,7 +176,7 @@ TEST_CASE("moving: a mobile fiber takes over a connection with an armed receive"
 
 TEST_CASE("moving: mobile connections on an overloaded worker move away with their sockets and answer all") {
     const auto running = make_runtime(2, 1000);
-    const watchdog dog("a mobile connection waits for ever");
+    const testing::watchdog dog("a mobile connection waits for ever");
     const overloaded_worker busy(*running, 0);
     const unsigned rounds = scaled(60, 20);
     constexpr unsigned connections = 8;
@@ -225,7 +225,7 @@ TEST_CASE("moving: mobile connections on an overloaded worker move away with the
 
 TEST_CASE("moving: a mobile fiber accepts, and can be asked to stop while it waits") {
     const auto running = make_runtime(2, 1000);
-    const watchdog dog("a mobile acceptor waits for ever");
+    const testing::watchdog dog("a mobile acceptor waits for ever");
     tcp_listener listener = listen_at();
     const address at = *listener.local_address();
     std::atomic<bool> nobody_came{false};
@@ -249,7 +249,7 @@ TEST_CASE("moving: a mobile fiber accepts, and can be asked to stop while it wai
 
 TEST_CASE("moving: a server whose connections are mobile drains them all, wherever they are by then") {
     auto running = make_runtime(2, 1000);
-    const watchdog dog("a server with mobile connections does not end");
+    const testing::watchdog dog("a server with mobile connections does not end");
     std::atomic<std::uint16_t> port{0};
     auto serving = running->spawn([&] {
         return serve({.listen = "127.0.0.1:0",

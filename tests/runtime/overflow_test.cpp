@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -10,6 +11,13 @@
 #include <weft/runtime/sanitizer.hpp>
 
 #include "support.hpp"
+
+// Outside of any namespace, so that the dynamic linker knows its name.
+[[gnu::noipa]] int dive(int depth) {
+    volatile char frame[512];
+    frame[0] = static_cast<char>(depth);
+    return depth == 0 ? 0 : dive(depth - 1) + frame[0];
+}
 
 namespace {
 
@@ -42,12 +50,6 @@ death death_of(Act act) {
     return seen;
 }
 
-[[gnu::noipa]] int dive(int depth) {
-    volatile char frame[512];
-    frame[0] = static_cast<char>(depth);
-    return depth == 0 ? 0 : dive(depth - 1) + frame[0];
-}
-
 void in_fiber(int (*act)()) {
     const auto runtime = weft::testing::make_runtime(1, 64);
     runtime->spawn([act] { return act(); }, {.name = "diver"})->join();
@@ -69,6 +71,12 @@ TEST_CASE("overflow: the process says which fiber overflowed which stack, and di
     CAPTURE(seen.last_words);
     CHECK(contains(seen.last_words, "'diver' has overflown its stack of 65536 bytes"));
     CHECK(contains(seen.last_words, "in_fiber"));
+    for (const char* frame : {"    #0 ", "    #1 ", "    #31 "}) {
+        const std::string line =
+            seen.last_words.substr(std::min(seen.last_words.find(frame), seen.last_words.size()));
+        CHECK(contains(line.substr(0, line.find('\n')), "_Z4divei+"));
+    }
+    CHECK_FALSE(contains(seen.last_words, "    #32 "));
     CHECK(seen.last_words.ends_with("\n"));
 }
 
