@@ -74,16 +74,20 @@ void print_listening(const address& at) {
 int run_daemon(const daemon_flags& flags, const std::function<result<void>()>& main,
                const std::function<std::string()>& own_stats) {
     runtime_counters counters;
+    stack_use stacks;
     const int status = run(flags.runtime(), [&] {
         auto returned = main();
         counters = this_fiber::counters();
+        if (flags.stats) stacks = this_fiber::stack_use_of(stack_class::standard);
         return returned;
     });
     if (flags.stats)
-        std::fprintf(
-            stderr, "stats: enters=%lu operations=%lu runs=%lu sleeps=%lu wakes=%lu fibers=%lu away=%lu%s\n",
-            counters.enters, counters.operations, counters.runs, counters.sleeps, counters.wakes_sent,
-            counters.fibers_born, counters.fibers_born_away, own_stats ? own_stats().c_str() : "");
+        std::fprintf(stderr,
+                     "stats: enters=%lu operations=%lu runs=%lu sleeps=%lu wakes=%lu fibers=%lu away=%lu "
+                     "stacks_most=%u stack_bytes_deepest=%zu%s\n",
+                     counters.enters, counters.operations, counters.runs, counters.sleeps,
+                     counters.wakes_sent, counters.fibers_born, counters.fibers_born_away, stacks.stacks_most,
+                     stacks.deepest_bytes, own_stats ? own_stats().c_str() : "");
     return status;
 }
 

@@ -38,6 +38,9 @@ struct spawn_options {
     unsigned worker = 0;  ///< For placement::fixed; smaller than the number of workers.
     fiber_affinity affinity = fiber_affinity::worker;  ///< Where it may be moved to when it is woken.
     fiber_priority priority = fiber_priority::normal;  ///< Which of a worker's runnable fibers goes first.
+    /// How large its stack is. The first spawn with a class other than standard reserves that class's address
+    /// space, and fails with the system's error when it is refused.
+    stack_class stack = stack_class::standard;
     /// The rounding mode and the exception masks of floating point travel with the fiber. Needed only by code
     /// that changes them and parks before it changes them back.
     bool keep_fp_control_words = false;
@@ -45,8 +48,10 @@ struct spawn_options {
 
 namespace detail {
 
-/// Makes a block with everything but its closure; nullptr when fibers_max exist.
+/// Makes a block with everything but its closure; nullptr when there can be none.
 fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_handle) noexcept;
+/// Why prepare() has just returned nullptr.
+[[gnu::cold]] std::error_code why_no_fiber(scheduler& owner, const spawn_options& options) noexcept;
 void launch(scheduler& owner, fiber_block& fiber, const spawn_options& options) noexcept;
 scheduler& current_scheduler() noexcept;
 scheduler& scheduler_of(runtime& runtime) noexcept;
@@ -99,7 +104,7 @@ void run_closure(fiber_block& fiber) noexcept {
             std::move(function)();
         } else {
             stored<Result>::construct(fiber, std::move(function)());
-            static constexpr fiber_code destroy{stored<Result>::destroy, ""};
+            static constexpr fiber_code destroy{stored<Result>::destroy, "", nullptr};
             after_the_end = &destroy;
         }
     } catch (...) {
@@ -129,7 +134,8 @@ fiber_block* spawn(scheduler& owner, Function&& function, const spawn_options& o
         discard(*made);
         throw;
     }
-    static constexpr fiber_code code{run_closure<closure, result_of<Function>>, name_of<closure>()};
+    static constexpr fiber_code code{run_closure<closure, result_of<Function>>, name_of<closure>(),
+                                     stored<closure>::destroy};
     made->code = &code;
     launch(owner, *made, options);
     return made;
@@ -194,12 +200,14 @@ template <class Function>
 [[nodiscard]] result<fiber<detail::result_of<Function>>> spawn_on(scheduler& owner, Function&& function,
                                                                   const spawn_options& options) {
     fiber_block* made = detail::spawn(owner, std::forward<Function>(function), options, true);
-    if (made == nullptr) return failure(make_error_code(errc::too_many_fibers));
+    if (made == nullptr) return failure(detail::why_no_fiber(owner, options));
     return fiber<detail::result_of<Function>>(*made);
 }
 
 /// Makes a fiber that runs `function()`, in the runtime of the fiber that calls. Does not park.
-/// Errors: errc::too_many_fibers.
+/// Errors: errc::too_many_fibers; the system's, when there is no address space for its class of stacks. A
+/// fiber whose stack cannot be guarded when it is to run first does not run: it ends with a std::system_error
+/// (std::errc::not_enough_memory).
 template <class Function>
 [[nodiscard]] auto spawn(Function&& function, const spawn_options& options = {}) {
     return spawn_on(detail::current_scheduler(), std::forward<Function>(function), options);
@@ -208,9 +216,9 @@ template <class Function>
 /// The same without a handle: nobody waits for it, and an exception that it lets out is logged.
 template <class Function>
 [[nodiscard]] result<void> spawn_detached(Function&& function, const spawn_options& options = {}) {
-    if (detail::spawn(detail::current_scheduler(), std::forward<Function>(function), options, false) ==
-        nullptr)
-        return failure(make_error_code(errc::too_many_fibers));
+    scheduler& owner = detail::current_scheduler();
+    if (detail::spawn(owner, std::forward<Function>(function), options, false) == nullptr)
+        return failure(detail::why_no_fiber(owner, options));
     return {};
 }
 

@@ -57,7 +57,8 @@ struct exception_globals {
 /// What is done with the object in fiber_block::storage.
 struct fiber_code {
     void (*act)(fiber_block&);
-    const char* function;  ///< For reports: which closure it is.
+    const char* function;        ///< For reports: which closure it is.
+    void (*drop)(fiber_block&);  ///< Destroys a closure that is never run. nullptr for a result.
 };
 
 /// Which other workers a fiber may be moved to whenever it is woken (R6).
@@ -72,6 +73,15 @@ enum class fiber_affinity : std::uint8_t {
 /// Which of a worker's runnable fibers goes first (run_queue.hpp).
 enum class fiber_priority : std::uint8_t { normal, high, low };
 
+/// How large a fiber's stack is; runtime_options has the sizes.
+enum class stack_class : std::uint8_t {
+    standard,  ///< 64 KiB, unless the runtime's options say otherwise.
+    small,     ///< 16 KiB: for many fibers that call little.
+    large,     ///< 256 KiB: for libraries that need much.
+};
+
+inline constexpr std::size_t stack_classes = 3;
+
 /// What a fiber wants when it leaves its stack.
 enum class leaving : std::uint8_t { to_run_again, to_park, for_good };
 
@@ -84,13 +94,14 @@ struct alignas(64) fiber_block {
         nullptr};                   ///< Link of the one list that holds the block (overflow, outbox, inbox).
     atomic<worker*> home{nullptr};  ///< Whose run queue it goes to when woken. Written by the home worker.
     exception_globals exceptions;
-    std::uint32_t index = 0;                      ///< Own position in the array; never changes.
+    std::uint32_t index = 0;                      ///< Own position in the array.
     observed<std::uint32_t> stack_slot{no_slot};  ///< no_slot until the first run.
     std::uint32_t wakes_seen = 0;  ///< As of fiber_word::look; meaningful exactly while it runs.
     std::uint8_t operations_in_flight =
-        0;                  ///< The kernel may write to its stack: it must not leave its worker.
-    std::uint8_t hops = 0;  ///< Deflections since it last ran.
-    leaving wants = leaving::to_run_again;  ///< Said before it leaves its stack.
+        0;                      ///< The kernel may write to its stack: it must not leave its worker.
+    std::uint8_t hops : 4 = 0;  ///< Deflections since it last ran.
+    stack_class stack : 2 = stack_class::standard;  ///< Of the stack that it gets at its first run.
+    leaving wants = leaving::to_run_again;          ///< Said before it leaves its stack.
     fiber_affinity affinity : 2 = fiber_affinity::worker;
     fiber_priority priority : 2 = fiber_priority::normal;
     bool moving : 1 = false;                  ///< Deflected, and not yet arrived at its new home.

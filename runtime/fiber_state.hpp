@@ -130,7 +130,17 @@ class fiber_word {
     void retire() noexcept {
         const value now = load(std::memory_order_relaxed);
         WEFT_DEBUG_ASSERT(may_change(now.state, fiber_state::initial), "a live fiber's slot was freed");
-        word_.store(pack(now.generation + 1, stage_initial, 0), std::memory_order_release);
+        const std::uint32_t next = now.generation == UINT32_MAX ? 1 : now.generation + 1;
+        word_.store(pack(next, stage_initial, 0), std::memory_order_release);
+    }
+
+    /// Zeroed: its slot was never used, or its memory was given back while it was free. Generation 0 is only
+    /// ever a slot's first.
+    bool blank() const noexcept { return word_.load(std::memory_order_relaxed) == 0; }
+
+    /// For the owner of a blank slot that is free: which generation it is to have.
+    void begin_with(std::uint32_t generation) noexcept {
+        word_.store(pack(generation, stage_initial, 0), std::memory_order_release);
     }
 
   private:

@@ -41,6 +41,18 @@ class free_list {
         }
     }
 
+    /// Empties the list: the first of what was in it; no_slot when it was empty. The caller owns them all.
+    std::uint32_t take_all() noexcept {
+        std::uint64_t head = head_.load(std::memory_order_acquire);
+        while (!head_.compare_exchange_weak(head, with_next_tag(head, no_slot), std::memory_order_acquire,
+                                            std::memory_order_acquire));
+        return slot_of(head);
+    }
+    /// Of what take_all() has taken, the one after `slot`, as long as `slot` has not been pushed again.
+    std::uint32_t after(std::uint32_t slot) const noexcept {
+        return links_[slot].load(std::memory_order_relaxed);
+    }
+
   private:
     static constexpr std::uint32_t slot_of(std::uint64_t head) noexcept {
         return static_cast<std::uint32_t>(head);

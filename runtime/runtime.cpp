@@ -19,6 +19,9 @@ namespace weft {
 namespace detail {
 
 fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_handle) noexcept {
+    // The standard class is always open.
+    if (options.stack != stack_class::standard && !owner.fibers().open(options.stack)) [[unlikely]]
+        return nullptr;
     fiber_block* made = owner.allocate();
     if (made == nullptr) return nullptr;
     WEFT_ASSERT(options.where != placement::fixed || options.worker < owner.worker_count(),
@@ -39,8 +42,14 @@ fiber_block* prepare(scheduler& owner, const spawn_options& options, bool with_h
     made->requests.reset(made->word.generation());
     made->joiner.reset(with_handle);
     made->name.assign(options.name);
+    made->stack = options.stack;
     made->home.store(&owner.worker_at(0), std::memory_order_relaxed);
     return made;
+}
+
+std::error_code why_no_fiber(scheduler& owner, const spawn_options& options) noexcept {
+    const result<void> opened = owner.fibers().open(options.stack);
+    return opened ? make_error_code(errc::too_many_fibers) : opened.error();
 }
 
 void launch(scheduler& owner, fiber_block& fiber, const spawn_options& options) noexcept {
@@ -145,6 +154,9 @@ std::stop_token stop_now_token() noexcept {
 runtime_counters counters() noexcept {
     return counters_of(detail::current_scheduler());
 }
+stack_use stack_use_of(stack_class which) noexcept {
+    return detail::current_scheduler().fibers().use_of(which);
+}
 unsigned worker_count() noexcept {
     return detail::current_scheduler().worker_count();
 }
@@ -182,6 +194,10 @@ runtime_counters runtime::counters(unsigned worker) const noexcept {
 
 std::vector<fiber_info> runtime::fibers() const {
     return detail::list_fibers(*scheduler_);
+}
+
+stack_use runtime::stack_use_of(stack_class which) const noexcept {
+    return scheduler_->fibers().use_of(which);
 }
 
 void runtime::request_stop() noexcept {

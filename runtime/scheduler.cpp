@@ -71,11 +71,16 @@ result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& opti
         new scheduler(options.time != nullptr ? *options.time : monotonic_clock()));
     const auto cpus = cpus_of_workers(options, machine);
     if (options.report_stack_overflows) report_stack_overflows();
-    made->arena_ = WEFT_TRY(arena::create({.fibers_max = options.fibers_max,
-                                           .stack_bytes = options.stack_bytes,
-                                           .guards = options.guards,
-                                           .allow_guard_install = options.allow_guard_install,
-                                           .caches = static_cast<unsigned>(cpus.size())}));
+    auto fibers = arena::create({.fibers_max = options.fibers_max,
+                                 .stack_bytes = options.stack_bytes,
+                                 .small_stack_bytes = options.small_stack_bytes,
+                                 .large_stack_bytes = options.large_stack_bytes,
+                                 .guards = options.guards,
+                                 .allow_guard_install = options.allow_guard_install,
+                                 .caches = static_cast<unsigned>(cpus.size())});
+    if (!fibers)
+        return failure(fibers.error() == std::errc::not_enough_memory ? errc::reported : fibers.error());
+    made->arena_ = std::move(*fibers);
     made->watchdog_ = WEFT_TRY(watchdog::create(
         {.stuck_after = options.stuck_after, .list_fibers_on_signal = options.list_fibers_on_signal}));
     made->mailboxes_ = std::vector<mailbox>(cpus.size() * cpus.size());
@@ -101,7 +106,7 @@ scheduler::~scheduler() {
     for (auto& each : workers_) each->join();
 }
 
-bool scheduler::all_ended() const noexcept {
+std::uint64_t scheduler::live() const noexcept {
     // What has ended is summed up before what was born. Births come first, so when the two sums are equal
     // there was a moment in between at which every fiber had ended; and only a live fiber, or a thread
     // outside, makes new ones.
@@ -109,7 +114,7 @@ bool scheduler::all_ended() const noexcept {
     for (auto& each : workers_) ended += each->counters().ended.read();
     std::uint64_t born = born_outside_.load(std::memory_order_acquire);
     for (auto& each : workers_) born += each->counters().born.read();
-    return born == ended;
+    return born - ended;
 }
 
 void scheduler::wake(fiber_block& fiber) noexcept {

@@ -61,8 +61,10 @@ class scheduler {
 
     /// Set once, when the runtime is being destroyed: whatever parks from now on is asked to stop.
     bool closing() const noexcept { return closing_.load(std::memory_order_acquire); }
+    /// How many fibers there are that have not ended: never too few. Reads what every worker writes.
+    std::uint64_t live() const noexcept;
     /// No fiber is live and none is on its way. Exact only once nobody but fibers makes fibers any more.
-    bool all_ended() const noexcept;
+    bool all_ended() const noexcept { return live() == 0; }
     std::uint64_t born_outside() const noexcept { return born_outside_.load(std::memory_order_relaxed); }
     std::uint64_t failed() const noexcept { return failed_.load(std::memory_order_relaxed); }
 

@@ -156,7 +156,7 @@ void worker::run() noexcept {
 // addresses, so each return on this way would be mispredicted.
 [[gnu::always_inline]] inline void worker::run_one(fiber_block& fiber) noexcept {
     if (fiber.stack_slot == no_slot && !bind_stack(fiber)) [[unlikely]] {
-        queue_.push(fiber);  // no memory for a stack just now
+        end_without_stack(fiber);
         return;
     }
     fiber.wakes_seen = fiber.word.look();
@@ -193,7 +193,7 @@ void worker::run_fibers() noexcept {
 }
 
 bool worker::bind_stack(fiber_block& fiber) noexcept {
-    const std::uint32_t slot = cache_.allocate_stack();
+    const std::uint32_t slot = cache_.allocate_stack(fiber.stack);
     if (slot == no_slot) return false;
     fiber.stack_slot = slot;
     fiber.sanitizer_context = sanitizer::create_context();
@@ -209,6 +209,22 @@ void worker::end(fiber_block& fiber) noexcept {
     }
     cache_.free_stack(fiber.stack_slot);
     fiber.stack_slot = no_slot;
+    tell_of_end(fiber);
+}
+
+// It could not even begin. To wait for a stack might be to wait for ever: what lives may go on living, and
+// the host program's mappings are its own affair. So the fiber fails, and its joiner or the log has the
+// reason.
+[[gnu::cold]] void worker::end_without_stack(fiber_block& fiber) noexcept {
+    fiber.code->drop(fiber);
+    fiber.code = nullptr;
+    fiber.exception =
+        std::make_exception_ptr(std::system_error(std::make_error_code(std::errc::not_enough_memory),
+                                                  "a fiber's stack could not be given a guard page"));
+    tell_of_end(fiber);
+}
+
+[[gnu::always_inline]] inline void worker::tell_of_end(fiber_block& fiber) noexcept {
     wheel_.remove(fiber.deadline);
     --live_;
     fiber.word.end(fiber.exception ? fiber_state::failed : fiber_state::finished);
@@ -258,7 +274,8 @@ bool worker::deflect(fiber_block& fiber) noexcept {
     const std::uint32_t level = load_.own_level();
     if (level <= load_.threshold() || fiber.operations_in_flight != 0 || fiber.hops >= hops_max) return false;
     worker* best = owner_.least_loaded(neighbours_within(fiber.affinity), next_candidate());
-    if (best == nullptr || best->load().overloaded() || best->load().level() + clearly_less > level) return false;
+    if (best == nullptr || best->load().overloaded() || best->load().level() + clearly_less > level)
+        return false;
     // The neighbour's load is a turn old: of those that are woken now, it gets as many as stay.
     if (unsent_to(best->index()) > queue_.size()) return false;
     // Its deadline is armed again by the new home, which finds the time in `due`.
@@ -266,7 +283,7 @@ bool worker::deflect(fiber_block& fiber) noexcept {
     wheel_.remove(fiber.deadline);
     fiber.deadline.due = due;
     --live_;
-    if (++fiber.hops > 1) counters_.further_hops.add();
+    if (fiber.hops++ > 0) counters_.further_hops.add();
     fiber.moving = true;
     fiber.home.store(best, std::memory_order_relaxed);
     counters_.deflected_out.add();
@@ -355,14 +372,8 @@ void worker::wait_for_work() noexcept {
         until = wheel_.next_expiry();
         if (outboxes_used_) until = std::min(until, now_ + outbox_retry);
         if (closing) until = std::min(until, now_ + closing_check);
-        if (cache_.wants_trim()) {
-            if (now_ >= next_trim_) {
-                cache_.trim();
-                next_trim_ = now_ + trim_interval;
-            } else {
-                until = std::min(until, next_trim_);
-            }
-        }
+        if (wants_trim() && now_ >= next_trim_) trim();
+        if (wants_trim()) until = std::min(until, next_trim_);
         counters_.sleeps.add();
         load_.rest();
     }
@@ -374,6 +385,17 @@ void worker::wait_for_work() noexcept {
     // Work from a neighbour that soon after it went to sleep: the next may be worth a spin.
     if (spins_ && spin_credit_ < spin_credit_max && !inputs_empty() && now_ - asleep_since < spin_pays)
         spin_credit_ += 2;
+}
+
+bool worker::wants_trim() const noexcept {
+    return cache_.wants_trim() || owner_.fibers().blocks_in_excess() != 0;
+}
+
+void worker::trim() noexcept {
+    next_trim_ = now_ + trim_interval;
+    cache_.trim();
+    // Blocks are given back when the load for which they were made has gone: when most belong to no fiber.
+    if (owner_.fibers().blocks_in_excess() > 2 * owner_.live()) owner_.fibers().give_back_blocks();
 }
 
 // Waking a sleeping worker costs its sender as much as two requests. So one that is being given work by its

@@ -123,12 +123,16 @@ class worker {
     bool bind_stack(fiber_block& fiber) noexcept;
     void settle(fiber_block& fiber) noexcept;
     void end(fiber_block& fiber) noexcept;
+    void end_without_stack(fiber_block& fiber) noexcept;
+    void tell_of_end(fiber_block& fiber) noexcept;
     void send_outboxes() noexcept;
     void receive() noexcept;
     void arrive(fiber_block& fiber) noexcept;
     bool inputs_empty() const noexcept;
     void expire_deadlines() noexcept;
     void wait_for_work() noexcept;
+    bool wants_trim() const noexcept;
+    void trim() noexcept;
     bool spin_for_work() noexcept;
     bool deflect(fiber_block& fiber) noexcept;
     void cancel_fibers_at_home() noexcept;

@@ -224,7 +224,7 @@ TEST_CASE("arena: a region that no address space can hold is an error and not a 
         MESSAGE("skipped: qemu keeps a record of each page, and takes half a minute over so many");
         return;
     }
-    const auto made = arena::create({.fibers_max = 4'000'000'000, .stack_bytes = 1 << 20});
+    const auto made = arena::create({.fibers_max = 1'000'000'000, .stack_bytes = 1 << 20});
     REQUIRE_FALSE(made);
     CHECK(made.error() == std::errc::not_enough_memory);
 }
