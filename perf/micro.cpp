@@ -187,15 +187,20 @@ class pair_of_workers {
     alignas(64) std::atomic<int> left_{2};
 };
 
-void measure_between_workers(const bench& rows, const char* row, double (*round)()) {
+void measure_between_workers(const bench& rows, const char* row, double (*round)(),
+                             bool hardware_help = false) {
     if (!rows.wants_with_two_cpus(row)) return;
     const std::vector<int> cpus = perf::usable_cpus();
-    run({.workers = 2, .cpus = {cpus[0], cpus[1]}}, rows, row, round);
+    run({.workers = 2,
+         .cpus = {cpus[0], cpus[1]},
+         .hardware_wait = hardware_help,
+         .hardware_demote = hardware_help},
+        rows, row, round);
 }
 
 // One way, by two fibers that have nothing else to do. Workers that get work from each other spin before they
 // sleep; how often one slept all the same is reported too, for it costs a hundred times as much.
-double hand_over() {
+double hand_over(const char* row) {
     constexpr std::size_t turns = 10'000;
     pair_of_workers pair;
     double ns = 0;
@@ -216,7 +221,7 @@ double hand_over() {
             }
         });
     const std::uint64_t sleeps = weft::this_fiber::counters().sleeps - sleeps_before;
-    bench::report("weft", "handover", "slept_percent",
+    bench::report("weft", row, "slept_percent",
                   100 * static_cast<double>(sleeps) / static_cast<double>(2 * turns));
     return ns;
 }
@@ -261,6 +266,8 @@ int main(int argc, char** argv) {
     measure_in_fiber(rows, "spawn_1000000", [] { return spawn_then_join_all(1'000'000); });
     measure_in_fiber(rows, "semaphore", semaphore_round_trip);
     measure_in_fiber(rows, "park_wake", park_and_wake);
-    measure_between_workers(rows, "handover", hand_over);
+    measure_between_workers(rows, "handover", [] { return hand_over("handover"); });
+    // With what the CPU offers for it, as the log says: the same where it offers nothing.
+    measure_between_workers(rows, "handover_hardware", [] { return hand_over("handover_hardware"); }, true);
     measure_between_workers(rows, "wake_asleep", wake_asleep);
 }

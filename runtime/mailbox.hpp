@@ -55,6 +55,9 @@ class mailbox_of {
         return tail_.load(std::memory_order_relaxed) == head_.load(std::memory_order_relaxed);
     }
 
+    /// Where every push is seen: for the CPU, which may watch it or be told that it was written.
+    const void* line_of_pushes() const noexcept { return &tail_; }
+
   private:
     alignas(64) atomic<std::uint32_t> tail_{0};  // the producer's line
     std::uint32_t head_seen_ = 0;  // the producer's copy of head_, refreshed only when it seems full

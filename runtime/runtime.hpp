@@ -45,6 +45,11 @@ struct runtime_options {
     /// A signal at which a list of all fibers of the process is written to stderr, for example SIGUSR2. Its
     /// handler stays for as long as the process lives. 0: none.
     int list_fibers_on_signal = 0;
+    /// Where the CPU has it, a worker that expects work from another waits with umwait, mwaitx, wfet or wfe
+    /// instead of spinning, and writes what it sends through with cldemote. Both off: see
+    /// docs/ARCHITECTURE.md.
+    bool hardware_wait = false;
+    bool hardware_demote = false;
     const clock* time = nullptr;  ///< nullptr: the system's. Must outlive the runtime.
     engine_factory make_engine = make_default_ring;
 };

@@ -69,6 +69,7 @@ result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& opti
 
     std::unique_ptr<scheduler> made(
         new scheduler(options.time != nullptr ? *options.time : monotonic_clock()));
+    made->hardware_ = hardware_help(read_cpu_features(), options.hardware_wait, options.hardware_demote);
     const auto cpus = cpus_of_workers(options, machine);
     if (options.report_stack_overflows) report_stack_overflows();
     auto fibers = arena::create({.fibers_max = options.fibers_max,
@@ -94,7 +95,8 @@ result<std::unique_ptr<scheduler>> scheduler::create(const runtime_options& opti
     }
     made->registered_.emplace(*made);
     if (made->watchdog_ != nullptr) made->watchdog_->watch(*made);
-    log::info("{} workers, {}", cpus.size(), made->workers_[0]->io().description());
+    log::info("{} workers, {}, {}", cpus.size(), made->workers_[0]->io().description(),
+              made->hardware_.description());
     return made;
 }
 

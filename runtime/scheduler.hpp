@@ -13,6 +13,7 @@
 #include <weft/runtime/clock.hpp>
 #include <weft/runtime/engine.hpp>
 #include <weft/runtime/fiber.hpp>
+#include <weft/runtime/hardware.hpp>
 #include <weft/runtime/mailbox.hpp>
 #include <weft/runtime/registry.hpp>
 #include <weft/runtime/topology.hpp>
@@ -58,6 +59,7 @@ class scheduler {
     const clock& time() const noexcept { return clock_; }
     /// nullptr when there is none.
     watchdog* watcher() const noexcept { return watchdog_.get(); }
+    const hardware_help& hardware() const noexcept { return hardware_; }
 
     /// Set once, when the runtime is being destroyed: whatever parks from now on is asked to stop.
     bool closing() const noexcept { return closing_.load(std::memory_order_acquire); }
@@ -78,6 +80,7 @@ class scheduler {
     worker& choose(worker& home, placement where, unsigned first_candidate, bool on_this_worker) noexcept;
 
     const clock& clock_;
+    hardware_help hardware_;
     std::unique_ptr<arena> arena_;
     std::vector<std::unique_ptr<worker>> workers_;
     std::vector<mailbox> mailboxes_;  // from × to

@@ -33,8 +33,6 @@ constexpr duration outbox_retry{1'000'000};
 constexpr duration trim_interval{1'000'000'000};
 // While the runtime closes, idle workers look so often whether the last fiber has ended.
 constexpr duration closing_check{2'000'000};
-// Looks at the inputs before a worker that has had work from its neighbours sleeps: about 10 µs.
-constexpr unsigned spins_max = 300;
 constexpr duration spin_pays{30'000};
 constexpr unsigned spin_credit_max = 16;
 
@@ -319,8 +317,11 @@ void worker::send_outboxes() noexcept {
         outbox& out = outboxes_[to];
         if (out.empty()) continue;
         // One wake at most for all that leaves in this turn (R8).
-        if (out.flush_to(owner_.mailbox_between(index_, to)) && owner_.worker_at(to).wake_if_sleeping())
-            counters_.wakes_sent.add();
+        mailbox& box = owner_.mailbox_between(index_, to);
+        if (out.flush_to(box)) {
+            owner_.hardware().demote(box.line_of_pushes());
+            if (owner_.worker_at(to).wake_if_sleeping()) counters_.wakes_sent.add();
+        }
         if (!out.empty()) outboxes_used_ = true;
     }
 }
@@ -329,8 +330,10 @@ void worker::receive() noexcept {
     fiber_chunk chunk;
     for (const unsigned from : neighbours_) {
         mailbox& box = owner_.mailbox_between(from, index_);
-        while (!box.empty() && box.pop(chunk))
+        while (!box.empty() && box.pop(chunk)) {
+            watched_line_ = box.line_of_pushes();
             for (std::uint32_t n = 0; n < chunk.count; ++n) arrive(owner_.fibers().block(chunk.fibers[n]));
+        }
     }
     inbox_.take_all([this](fiber_block& fiber) { arrive(fiber); });
 }
@@ -404,12 +407,15 @@ void worker::trim() noexcept {
 bool worker::spin_for_work() noexcept {
     if (spin_credit_ == 0) return false;
     engine_->turn(now_, now_);  // nothing that was started may wait for the end of the spin
-    for (unsigned n = 0; n < spins_max && queue_.empty() && !engine_->ready(); ++n) {
+    const hardware_help& hardware = owner_.hardware();
+    const unsigned looks_max = hardware.looks_max();
+    for (unsigned n = 0; n < looks_max && queue_.empty() && !engine_->ready(); ++n) {
+        hardware.watch(watched_line_);
         if (!inputs_empty()) {
             spin_credit_ = spin_credit_max;
             return true;
         }
-        pause_in_spin();
+        hardware.wait();
     }
     --spin_credit_;
     return !queue_.empty();

@@ -165,6 +165,9 @@ class worker {
     bool cancelled_fibers_ = false;
     bool spins_ = false;        // there are CPUs enough for every worker
     unsigned spin_credit_ = 0;  // how often spinning has paid lately
+    // By the CPU, while this worker spins: of the mailbox that was used last, for from there the next chunk
+    // is likeliest to come.
+    const void* watched_line_ = &inbox_;
 
     // What the sanitizers know of the loop's own stack.
     sanitizer::left_context loop_left_;

@@ -33,8 +33,11 @@ struct player {
     }
 };
 
-unsigned play(unsigned workers, unsigned rounds) {
-    const auto runtime = make_runtime(workers);
+unsigned play(unsigned workers, unsigned rounds, bool hardware_help = false) {
+    const auto runtime = make_runtime({.workers = workers,
+                                       .fibers_max = 20'000,
+                                       .hardware_wait = hardware_help,
+                                       .hardware_demote = hardware_help});
     player one, two;
     const auto here = [](player& self, player& other, unsigned rounds_wanted) {
         self.come();
@@ -68,6 +71,12 @@ TEST_CASE(
     const unsigned rounds = scaled(500'000, 20'000);  // two hand-overs each
     const watchdog watch("a wake-up between two workers was lost");
     CHECK(play(2, rounds) == rounds);
+}
+
+TEST_CASE("worker: with all the help that the CPU has, hand-overs between two workers lose no wake-up") {
+    const unsigned rounds = scaled(50'000, 5'000);
+    const watchdog watch("a wake-up between two workers was lost");
+    CHECK(play(2, rounds, true) == rounds);
 }
 
 TEST_CASE("worker: hand-overs between two fibers of one worker lose no wake-up") {
