@@ -21,6 +21,7 @@
 #include <weft/runtime/load.hpp>
 #include <weft/runtime/mailbox.hpp>
 #include <weft/runtime/observed.hpp>
+#include <weft/runtime/neighbourhood.hpp>
 #include <weft/runtime/run_queue.hpp>
 #include <weft/runtime/sanitizer.hpp>
 #include <weft/runtime/scheduler.hpp>
@@ -46,14 +47,6 @@ struct worker_counters {
 
 /// By so much must a worker's load level be below another's to be given something of it.
 inline constexpr std::uint32_t clearly_less = 10;
-
-/// The other workers as one worker sees them: those on near CPUs first, and how many of them lie how near.
-struct neighbourhood {
-    std::vector<unsigned> nearest_first;
-    std::size_t in_l3 = 0;
-    std::size_t in_node = 0;
-    std::size_t in_mesh = 0;  ///< To which fibers may be passed on.
-};
 
 class worker {
   public:
