@@ -151,9 +151,11 @@ topology topology::read(const topology_sources& sources) {
     for (const int id : ids) {
         const auto directory = sources.sysfs + "/devices/system/cpu/cpu" + std::to_string(id);
         const auto siblings = read_line(directory + "/topology/thread_siblings_list");
+        // Some processors have one L3 for several nodes, and what stands in for an L3 may span some too.
+        const auto l3_on_node = l3_key(directory) + " on node " + std::to_string(node_of_cpu[id]);
         read.cpus_.push_back({.id = id,
                               .core = cores.number_of(siblings.value_or(std::to_string(id))),
-                              .l3_group = l3_groups.number_of(l3_key(directory)),
+                              .l3_group = l3_groups.number_of(l3_on_node),
                               .numa_node = node_of_cpu[id]});
     }
     read.usable_cpus_ = std::max(1, std::min(static_cast<int>(ids.size()), cpus_by_cgroup(sources)));

@@ -12,9 +12,9 @@
 namespace weft {
 
 struct cpu {
-    int id;         ///< The kernel's number.
-    int core;       ///< SMT siblings share it. Counted from 0 over the CPUs listed.
-    int l3_group;   ///< CPUs with a common L3 cache share it. Counted from 0 over the CPUs listed.
+    int id;        ///< The kernel's number.
+    int core;      ///< SMT siblings share it. Counted from 0 over the CPUs listed.
+    int l3_group;  ///< CPUs of one node with a common L3 cache share it. Counted from 0 over the CPUs listed.
     int numa_node;  ///< The kernel's number; 0 where it tells of none.
 
     friend bool operator==(const cpu&, const cpu&) = default;
@@ -31,7 +31,8 @@ struct topology_sources {
 class topology {
   public:
     /// Never fails. Where the kernel does not tell of L3 caches, as in many virtual machines and containers,
-    /// the CPUs of a package count as a group, and where it does not tell of packages either, all CPUs do.
+    /// the CPUs of a package count as a group, and where it does not tell of packages either, all CPUs do;
+    /// but no group reaches beyond a node.
     static topology read(const topology_sources& sources = {});
 
     /// Those that the affinity mask allows, in the order of their numbers.

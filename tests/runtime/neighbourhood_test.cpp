@@ -118,3 +118,17 @@ TEST_CASE("neighbourhood: several workers on one CPU are each other's nearest") 
     CHECK(seen.in_node == 6);
     CHECK(seen.in_mesh == 4);
 }
+
+TEST_CASE(
+    "neighbourhood: those on the same node come first too where the kernel tells of one L3 for several "
+    "nodes") {
+    const fake_machine machine;
+    for (int id = 0; id < 4; ++id) machine.cpu_with(id, std::to_string(id), "0-3", "0");
+    machine.write("devices/system/node/online", "0-1");
+    machine.node(0, "0,2");
+    machine.node(1, "1,3");
+    const neighbourhood seen = neighbours_of(0, {0, 1, 2, 3}, machine.read({0, 1, 2, 3}), mesh_reach::all);
+    CHECK(seen.nearest_first == workers{2, 1, 3});
+    CHECK(seen.in_node == 1);
+    CHECK(seen.in_l3 == 1);
+}

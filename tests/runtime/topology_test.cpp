@@ -64,6 +64,20 @@ TEST_CASE("topology: neighbours on the same node come before those on another") 
     CHECK(read.neighbours(4) == ids{0, 2, 1, 3, 5});
 }
 
+TEST_CASE("topology: an L3 group ends where the node does, whatever the kernel tells of the cache") {
+    for (const auto l3_shared : {"0-3"sv, ""sv}) {
+        CAPTURE(std::string(l3_shared));
+        fake_machine machine;
+        for (const int id : {0, 1, 2, 3}) machine.cpu_with(id, std::to_string(id), l3_shared, "0");
+        machine.write("devices/system/node/online", "0-1");
+        machine.node(0, "0,2");
+        machine.node(1, "1,3");
+        const auto read = machine.read({0, 1, 2, 3});
+        CHECK(cpus(read) == std::vector<cpu>{{0, 0, 0, 0}, {1, 1, 1, 1}, {2, 2, 0, 0}, {3, 3, 1, 1}});
+        CHECK(read.neighbours(0) == ids{2, 1, 3});
+    }
+}
+
 TEST_CASE("topology: a node without CPUs is no trouble") {
     fake_machine machine;
     machine.write("devices/system/node/online", "0-1");
