@@ -148,6 +148,56 @@ TEST_CASE("worker: thousands of fibers that two workers send each other at once 
     CHECK(ran > 0);
 }
 
+TEST_CASE("worker: busy workers exchange fibers without a system call to wake each other") {
+    const auto runtime = make_runtime(2);
+    const watchdog watch("a fiber that a busy worker sent to another did not come back");
+    std::atomic<bool> over{false};
+    std::atomic<unsigned> at_work{0};
+    std::vector<weft::fiber<void>> busy;
+    for (unsigned worker = 0; worker < 2; ++worker)
+        busy.push_back(*runtime->spawn(
+            [&] {
+                ++at_work;
+                while (!over) this_fiber::yield();
+            },
+            {.where = placement::fixed, .worker = worker}));
+    while (at_work < 2) std::this_thread::yield();
+
+    const auto exchange = [rounds = scaled(5'000, 500)] {
+        for (unsigned round = 0; round < rounds; ++round) {
+            const unsigned other = 1 - this_fiber::worker_index();
+            weft::spawn([] {}, {.where = placement::fixed, .worker = other})->join();
+        }
+    };
+    const auto before = runtime->counters();
+    std::vector<weft::fiber<void>> senders;
+    for (unsigned n = 0; n < 8; ++n)
+        senders.push_back(*runtime->spawn(exchange, {.where = placement::fixed, .worker = n % 2}));
+    for (auto& each : senders) each.join();
+    const auto after = runtime->counters();
+    over = true;
+    for (auto& each : busy) each.join();
+
+    CHECK(after.fibers_born_away - before.fibers_born_away == 8 * scaled(5'000, 500));
+    CHECK(after.wakes_sent == before.wakes_sent);
+    CHECK(after.sleeps == before.sleeps);
+}
+
+TEST_CASE("worker: a worker that sleeps is woken by a system call, and that is counted") {
+    const auto runtime = make_runtime(2);
+    const watchdog watch("no worker was ever woken by a system call");
+    run_in_fiber(*runtime,
+                 [&] {
+                     // The other may be on its way to sleep still, or look for work a little longer.
+                     while (runtime->counters().wakes_sent < 10) {
+                         weft::spawn([] {}, {.where = placement::fixed, .worker = 1})->join();
+                         CHECK(this_fiber::sleep_for(1ms));
+                     }
+                 },
+                 {.where = placement::fixed, .worker = 0});
+    CHECK(runtime->counters().sleeps > 0);
+}
+
 TEST_CASE("worker: a worker that is busy still hears deadlines and other threads") {
     const auto runtime = make_runtime(1);
     std::atomic<bool> over{false};
