@@ -49,8 +49,8 @@ class fiber_ring {
 };
 
 /// All that are runnable on a worker. Boundedly unfair: high priority goes first, but after
-/// `high_in_a_row_max` of them one of the others has its turn; and low priority goes last, but after
-/// `others_in_a_row_max` others one of it has.
+/// `high_in_a_row_max` of them one of the others has its turn; and low priority goes last, but the first such
+/// turn after `others_in_a_row_max` others is one of its.
 class run_queue {
   public:
     static constexpr std::uint32_t high_in_a_row_max = 16;

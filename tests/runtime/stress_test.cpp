@@ -122,10 +122,10 @@ class life : parent {
     void step() {
         switch (random_.below(8)) {
             case 0:
-            case 1:
                 return this_fiber::yield();
-            case 2:
+            case 1:
                 return sleep();
+            case 2:
             case 3:
                 return be_handed_something();
             case 4:
@@ -298,7 +298,7 @@ void play_round(unsigned workers, std::uint64_t seed, totals& sum) {
     {
         std::vector<std::jthread> hosts;
         for (unsigned n = 0; n < hosts_count; ++n)
-            hosts.emplace_back(be_a_host, std::ref(around), random.next(), scaled(1'000, 100));
+            hosts.emplace_back(be_a_host, std::ref(around), random.next(), scaled(1'000, 300));
         if (random.below(2) == 0) overload(*runtime, random.below(workers), 40);
     }
     if (random.below(2) == 0) {
@@ -329,7 +329,7 @@ void stress(unsigned workers) {
     // Said in advance, for a crash or the watchdog would say nothing.
     std::fprintf(stderr, "stress on %u workers: WEFT_TEST_SEED=%u\n", workers, random.seed());
     const auto end = std::chrono::steady_clock::now() + 10min;
-    const unsigned rounds_min = scaled(12, 4);
+    const unsigned rounds_min = scaled(24, 4);
     totals sum;
     unsigned rounds = 0;
     // Without a fiber that was passed on, not everything has been tried.
