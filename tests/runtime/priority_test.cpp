@@ -79,7 +79,7 @@ span_of_runs run_before_it(crowded_runtime& crowd, fiber_priority priority, Slee
     const watchdog watch("a fiber does not run among many others");
     return run_in_fiber(*crowd, [&] {
         crowd.wait_until_crowded();
-        unsigned sleeps = 0, wakes = 0;
+        std::atomic<unsigned> sleeps{0}, wakes{0};
         std::uint64_t woken_at = 0;
         weft::fiber_block* block = nullptr;
         auto sleeper = weft::spawn(

@@ -114,8 +114,9 @@ TEST_CASE("run queue: it is first in, first out through overflow and back") {
 
 TEST_CASE("run queue: high priority goes first, low goes last, and equals in the order in which they came") {
     const auto queue = std::make_unique<run_queue>();
-    std::vector<std::vector<fiber_block>> blocks;
-    for (const auto priority : priorities) blocks.push_back(blocks_of(priority, 10));
+    std::array<std::vector<fiber_block>, priorities.size()> blocks;
+    for (const auto priority : priorities)
+        blocks[static_cast<std::size_t>(priority)] = blocks_of(priority, 10);
     for (std::size_t n = 0; n < 10; ++n)
         for (auto& of_one_priority : blocks) queue->push(of_one_priority[n]);
     CHECK(queue->size() == 30);
@@ -185,10 +186,10 @@ TEST_CASE("run queue: whatever comes and goes, each priority keeps its order and
     weft::testing::seeded_random random;
     CAPTURE(random.seed());
     std::array<std::deque<fiber_block*>, priorities.size()> outside, waiting;
-    std::vector<std::vector<fiber_block>> blocks;
-    for (const auto priority : priorities) {
-        blocks.push_back(blocks_of(priority, 1'500));
-        for (auto& block : blocks.back()) outside[static_cast<std::size_t>(priority)].push_back(&block);
+    std::array<std::vector<fiber_block>, priorities.size()> blocks;
+    for (std::size_t which = 0; which < priorities.size(); ++which) {
+        blocks[which] = blocks_of(priorities[which], 1'500);
+        for (auto& block : blocks[which]) outside[which].push_back(&block);
     }
     auto& [normal, high, low] = waiting;
 

@@ -297,6 +297,7 @@ void play_round(unsigned workers, std::uint64_t seed, totals& sum) {
     around.scheduler = &weft::detail::scheduler_of(*runtime);
     {
         std::vector<std::jthread> hosts;
+        hosts.reserve(hosts_count);
         for (unsigned n = 0; n < hosts_count; ++n)
             hosts.emplace_back(be_a_host, std::ref(around), random.next(), scaled(1'000, 300));
         if (random.below(2) == 0) overload(*runtime, random.below(workers), 40);

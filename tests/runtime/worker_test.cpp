@@ -154,6 +154,7 @@ TEST_CASE("worker: busy workers exchange fibers without a system call to wake ea
     std::atomic<bool> over{false};
     std::atomic<unsigned> at_work{0};
     std::vector<weft::fiber<void>> busy;
+    busy.reserve(2);
     for (unsigned worker = 0; worker < 2; ++worker)
         busy.push_back(*runtime->spawn(
             [&] {
@@ -171,6 +172,7 @@ TEST_CASE("worker: busy workers exchange fibers without a system call to wake ea
     };
     const auto before = runtime->counters();
     std::vector<weft::fiber<void>> senders;
+    senders.reserve(8);
     for (unsigned n = 0; n < 8; ++n)
         senders.push_back(*runtime->spawn(exchange, {.where = placement::fixed, .worker = n % 2}));
     for (auto& each : senders) each.join();
