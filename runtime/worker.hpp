@@ -20,8 +20,8 @@
 #include <weft/runtime/inbox.hpp>
 #include <weft/runtime/load.hpp>
 #include <weft/runtime/mailbox.hpp>
-#include <weft/runtime/observed.hpp>
 #include <weft/runtime/neighbourhood.hpp>
+#include <weft/runtime/observed.hpp>
 #include <weft/runtime/run_queue.hpp>
 #include <weft/runtime/sanitizer.hpp>
 #include <weft/runtime/scheduler.hpp>
