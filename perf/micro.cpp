@@ -55,7 +55,8 @@ void measure_switch(const bench& rows, const char* row) {
 // --- fibers of one worker
 
 double yield_among(std::size_t fibers) {
-    constexpr std::size_t yields = 2'000'000;
+    // So many by each that what it takes to spawn it does not count.
+    const std::size_t yields = std::max<std::size_t>(2'000'000, fibers * 1'000);
     std::vector<weft::fiber<void>> all;
     all.reserve(fibers);
     return perf::ns_each(yields, [&] {

@@ -158,7 +158,7 @@ void worker::run() noexcept {
         return;
     }
     fiber.wakes_seen = fiber.word.look();
-    fiber.hops = 0;
+    if (fiber.hops != 0) fiber.hops = 0;
     running_ = &fiber;
     *thread_exceptions_ = fiber.exceptions;
     counters_.runs.add();
@@ -413,6 +413,7 @@ bool worker::spin_for_work() noexcept {
         hardware.watch(watched_line_);
         if (!inputs_empty()) {
             spin_credit_ = spin_credit_max;
+            receive();  // here and now: what came runs next, before the clock and the engine are looked at
             return true;
         }
         hardware.wait();
