@@ -96,7 +96,7 @@ result<void> tcp_stream::read_exactly(std::span<std::byte> buffer, time_point de
 
 result<void> tcp_stream::write_all(std::span<const std::byte> bytes, time_point deadline) {
     while (!bytes.empty()) {
-        operation send = send_from(descriptor_, bytes);
+        operation send = send_from(descriptor_, bytes.first(std::min(bytes.size(), operation_bytes_max)));
         bytes = bytes.subspan(WEFT_TRY(perform(send, {.deadline = deadline})));
     }
     return {};
@@ -132,6 +132,12 @@ tcp_stream::exchange_result tcp_stream::exchange(std::span<const std::byte> to_w
                                                  time_point write_deadline, std::span<std::byte> buffer,
                                                  time_point read_deadline, draining drain) {
     if (to_write.empty()) return {{}, read_some(buffer, read_deadline, drain)};
+    if (to_write.size() > operation_bytes_max) {
+        const std::size_t before = to_write.size() - operation_bytes_max;
+        if (auto written = write_all(to_write.first(before), write_deadline); !written)
+            return {written, failure(written.error())};
+        to_write = to_write.subspan(before);
+    }
     if (input_ != nullptr) {
         const auto get = [buffer] { return buffer; };
         return exchange_into_source(to_write, write_deadline, get, read_deadline, drain);
@@ -146,7 +152,8 @@ tcp_stream::exchange_result tcp_stream::exchange_into_source(std::span<const std
                                                              time_point write_deadline, buffer_source buffer,
                                                              time_point read_deadline, draining drain) {
     if (input_ == nullptr) input_ = open_stream(descriptor_);
-    if (input_ == nullptr) return exchange(to_write, write_deadline, buffer(), read_deadline, drain);
+    if (input_ == nullptr || to_write.size() > operation_bytes_max)
+        return exchange(to_write, write_deadline, buffer(), read_deadline, drain);
     const wait_options options = for_input(read_deadline, drain);
     if (to_write.empty()) return {{}, receive_from(*input_, buffer, options)};
     operation send = send_from(descriptor_, to_write);

@@ -47,9 +47,12 @@ struct operation {
     int flags = 0;
     std::int32_t result = 0;  ///< As the system call would give it, or the negative errno.
     void* data = nullptr;
-    std::size_t length = 0;
+    std::size_t length = 0;  ///< Of a send at most operation_bytes_max; a receive takes no more at once.
     fiber_block* waiting_fiber = nullptr;  ///< Woken when it is done.
 };
+
+/// An operation's length has 32 bits, and the kernel moves no more than about 2 GiB at once.
+inline constexpr std::size_t operation_bytes_max = std::size_t{1} << 30;
 
 /// Connections as they come from one listening socket. A long-lived object: it is disarmed before it ends.
 struct accept_stream {

@@ -238,7 +238,8 @@ void ring::start(operation& operation) noexcept {
     const int descriptor = operation.descriptor;
     switch (operation.what) {
         case operation::kind::receive:
-            io_uring_prep_recv(&entry, descriptor, operation.data, operation.length, operation.flags);
+            io_uring_prep_recv(&entry, descriptor, operation.data,
+                               std::min(operation.length, operation_bytes_max), operation.flags);
             break;
         case operation::kind::send:
             io_uring_prep_send(&entry, descriptor, operation.data, operation.length, operation.flags);

@@ -714,3 +714,21 @@ TEST_CASE(
         CHECK(error_of(nothing.shutdown(shutdown_side::both)) == std::errc::bad_file_descriptor);
     });
 }
+
+TEST_CASE("tcp: a buffer of 4 GiB and more is read into and written from like any other") {
+    if (sanitizer::active) return;  // they would have to shadow it
+    constexpr std::size_t bytes = std::size_t{1} << 32;
+    auto memory = reserved_memory::reserve(bytes);
+    REQUIRE(memory);
+    auto running = make_runtime(1, 100);
+    run_in_fiber(*running, [&] {
+        auto [stream, other] = connect_pair();
+        CHECK(other.send("hello"));
+        const auto read = stream.read_some(std::span(memory->data(), bytes));
+        REQUIRE(read);
+        CHECK(text_of(*read) == "hello");
+        // Far more than the peer takes: it is given up, and not taken for done.
+        CHECK(error_of(stream.write_all(std::span<const std::byte>(memory->data(), bytes), in_ms(20))) ==
+              errc::timed_out);
+    });
+}
