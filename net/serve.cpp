@@ -63,9 +63,9 @@ struct live_connection {
 // instructions and nobody parks under it.
 struct alignas(64) worker_connections {
     thread_mutex lock;
-    live_connection first;  // not a connection: the head of the ring
-    counter opened;         // accepted by this worker, wherever they live
-    counter closed;         // began here, and have ended
+    live_connection first;                 // not a connection: the head of the ring
+    counter opened;                        // accepted by this worker, wherever they live
+    std::atomic<std::uint64_t> closed{0};  // began here, and have ended
 
     worker_connections() { first.next = first.previous = &first; }
 
@@ -77,10 +77,14 @@ struct alignas(64) worker_connections {
         first.previous = &connection;
     }
     void remove(live_connection& connection) {
-        const std::lock_guard held(lock);
-        connection.previous->next = connection.next;
-        connection.next->previous = connection.previous;
-        closed.add();
+        {
+            const std::lock_guard held(lock);
+            connection.previous->next = connection.next;
+            connection.next->previous = connection.previous;
+        }
+        // The last act: when all are closed the server ends, and this with it. Release: pairs with
+        // all_closed.
+        closed.fetch_add(1, std::memory_order_release);
     }
 };
 
@@ -235,7 +239,7 @@ void server::drain(std::vector<acceptor>& acceptors) {
 // sums are equal, all had ended. Nothing is opened any more when this is asked.
 bool server::all_closed() const {
     std::uint64_t closed = never_begun_.load(std::memory_order_acquire), opened = 0;
-    for (const auto& each : connections_) closed += each.closed.read();
+    for (const auto& each : connections_) closed += each.closed.load(std::memory_order_acquire);
     for (const auto& each : connections_) opened += each.opened.read();
     return opened == closed;
 }
