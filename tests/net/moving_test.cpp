@@ -30,31 +30,6 @@ bool receive_pattern(tcp_stream& stream, std::size_t offset, std::size_t bytes, 
     return true;
 }
 
-// Keeps a worker above its threshold while it lives.
-class overloaded_worker {
-  public:
-    overloaded_worker(runtime& where, unsigned index) {
-        for (int n = 0; n < 8; ++n)
-            fibers_.push_back(*where.spawn(
-                [this] {
-                    while (!over_) {
-                        const auto until = std::chrono::steady_clock::now() + 200us;
-                        while (std::chrono::steady_clock::now() < until);
-                        this_fiber::yield();
-                    }
-                },
-                on_worker(index)));
-    }
-    ~overloaded_worker() {
-        over_ = true;
-        for (auto& each : fibers_) each.join();
-    }
-
-  private:
-    std::atomic<bool> over_{false};
-    std::vector<fiber<void>> fibers_;
-};
-
 }  // namespace
 
 TEST_CASE("moving: a connection with an armed receive goes from worker to worker, and no byte is lost") {

@@ -13,43 +13,13 @@
 using namespace std::chrono_literals;
 using weft::placement;
 using weft::testing::make_runtime;
+using weft::testing::overloaded_worker;
 using weft::testing::run_in_fiber;
 using weft::testing::scaled;
 using weft::testing::watchdog;
 namespace this_fiber = weft::this_fiber;
 
 namespace {
-
-// Enough to do on worker 0 to keep it above its threshold, for as long as this lives.
-class overload {
-  public:
-    explicit overload(weft::runtime& runtime) {
-        for (int n = 0; n < 8; ++n)
-            fibers_.push_back(*runtime.spawn(
-                [this] {
-                    while (!over_) {
-                        const auto until = std::chrono::steady_clock::now() + 200us;
-                        while (std::chrono::steady_clock::now() < until);
-                        this_fiber::yield();
-                    }
-                },
-                {.where = placement::fixed, .worker = 0}));
-        // The load is smoothed over some turns.
-        run_in_fiber(runtime,
-                     [] {
-                         while (!weft::worker::current()->load().overloaded()) this_fiber::yield();
-                     },
-                     {.where = placement::fixed, .worker = 0});
-    }
-    ~overload() {
-        over_ = true;
-        for (auto& each : fibers_) each.join();
-    }
-
-  private:
-    std::atomic<bool> over_{false};
-    std::vector<weft::fiber<void>> fibers_;
-};
 
 constexpr weft::spawn_options mobile_on_0{
     .where = placement::fixed, .worker = 0, .affinity = weft::fiber_affinity::any};
@@ -116,7 +86,7 @@ TEST_CASE("placement: threads of the host hand their fibers to all workers") {
 TEST_CASE("mobility: a mobile fiber that is woken on an overloaded worker moves to one that is idle") {
     const auto runtime = make_runtime(2);
     const watchdog watch("no mobile fiber moved away from an overloaded worker");
-    const overload load(*runtime);
+    const overloaded_worker load(*runtime, 0);
     unsigned moved = 0;
     while (moved < 10) {
         auto fiber = runtime->spawn(
@@ -134,7 +104,7 @@ TEST_CASE("mobility: a mobile fiber that is woken on an overloaded worker moves 
 TEST_CASE("mobility: a mobile fiber's locals, exceptions and FP control words come with it") {
     const auto runtime = make_runtime(2);
     const watchdog watch("no mobile fiber moved away from an overloaded worker");
-    const overload load(*runtime);
+    const overloaded_worker load(*runtime, 0);
     unsigned moved_while_catching = 0;
     while (moved_while_catching < 10) {
         auto options = mobile_on_0;
@@ -168,7 +138,7 @@ TEST_CASE("mobility: a mobile fiber's locals, exceptions and FP control words co
 TEST_CASE("mobility: a pinned fiber stays on its worker, however often it is woken there under overload") {
     const auto runtime = make_runtime(2);
     const watchdog watch("a pinned fiber does not get on");
-    const overload load(*runtime);
+    const overloaded_worker load(*runtime, 0);
     const unsigned rounds = scaled(200, 50);
     std::vector<weft::fiber<unsigned>> fibers;
     for (unsigned n = 0; n < 8; ++n)
@@ -191,7 +161,7 @@ TEST_CASE("mobility: a pinned fiber stays on its worker, however often it is wok
 TEST_CASE("mobility: a mobile fiber keeps its deadline when it is woken for nothing and moved") {
     const auto runtime = make_runtime(2);
     const watchdog watch("a fiber that was moved lost its deadline");
-    const overload load(*runtime);
+    const overloaded_worker load(*runtime, 0);
     unsigned moved = 0;
     for (unsigned attempt = 0; attempt < 1000 && moved < 10; ++attempt) {
         std::atomic<weft::fiber_block*> block{nullptr};

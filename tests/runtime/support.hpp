@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -18,6 +19,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <weft/runtime/log_level.hpp>
 #include <weft/runtime/runtime.hpp>
@@ -137,5 +139,32 @@ auto run_in_fiber(runtime& where, Function&& function, const spawn_options& opti
     REQUIRE(fiber);
     return fiber->join();
 }
+
+/// Enough to do on a worker to keep it above its threshold, for as long as this lives.
+class overloaded_worker {
+  public:
+    overloaded_worker(runtime& where, unsigned index) {
+        for (int n = 0; n < 8; ++n)
+            fibers_.push_back(*where.spawn(
+                [this] {
+                    while (!over_) {
+                        const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+                        while (std::chrono::steady_clock::now() < until);
+                        this_fiber::yield();
+                    }
+                },
+                {.where = placement::fixed, .worker = index}));
+    }
+    overloaded_worker(const overloaded_worker&) = delete;
+    overloaded_worker& operator=(const overloaded_worker&) = delete;
+    ~overloaded_worker() {
+        over_ = true;
+        for (auto& each : fibers_) each.join();
+    }
+
+  private:
+    std::atomic<bool> over_{false};
+    std::vector<fiber<void>> fibers_;
+};
 
 }  // namespace weft::testing
