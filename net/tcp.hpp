@@ -1,6 +1,7 @@
 // TCP: connections and the sockets that accept them, as blocking-style calls that park the fiber.
 //
-// A stream or a listener is used by one fiber at a time, and moves with it by being moved. Every call that
+// A stream or a listener is used by one fiber at a time, and moves with it by being moved. A stream may go on
+// in a fiber of another worker: what has come for it is brought there first. Every call that
 // may wait takes a deadline; when it has passed, or when the fiber was asked to stop, the call returns
 // errc::timed_out or errc::cancelled, and the kernel has let go of the caller's memory by then. Other errors
 // are the system's (std::system_category). No call raises SIGPIPE.
@@ -130,8 +131,8 @@ struct listen_options {
     bool v6_only = false;      ///< An IPv6 socket does not take IPv4 connections too.
 };
 
-/// A listening socket. After its first accept() it belongs to the worker of the fiber that called, and is
-/// closed there.
+/// A listening socket. After the first accept() by a pinned fiber it belongs to that fiber's worker, and is
+/// closed there; a mobile fiber leaves nothing of it behind.
 class tcp_listener {
   public:
     tcp_listener() = default;

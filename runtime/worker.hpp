@@ -88,9 +88,10 @@ class worker {
     /// Counts a new fiber that begins its life here.
     void adopt() noexcept { ++live_; }
     std::uint32_t live() const noexcept { return live_; }
-    /// Queues a notified fiber whose home is here; passes a mobile one on when this worker is overloaded.
+    /// Queues a fiber that was woken and whose home is here; passes a mobile one on when this worker is
+    /// overloaded.
     void make_runnable(fiber_block& fiber) noexcept;
-    /// Sends a notified fiber whose home is another worker to it, at the end of this turn.
+    /// Sends a fiber that was woken and whose home is another worker to it, at the end of this turn.
     void send(fiber_block& fiber) noexcept;
     /// Fibers on their way to that worker that it does not know of yet.
     std::size_t unsent_to(unsigned index) const noexcept { return outboxes_[index].size(); }
